@@ -1,0 +1,3 @@
+//! `mount-runionfs`.
+
+fn main() {}

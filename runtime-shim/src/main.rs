@@ -1,0 +1,3 @@
+//! `runion`.
+
+fn main() {}
