@@ -5,6 +5,11 @@ pub mod config;
 pub mod error;
 pub mod fuse;
 pub mod name;
+// Until the engine uses all of them.
+#[allow(dead_code)]
+mod ondisk;
+#[allow(dead_code)]
+mod sys;
 
 pub use config::Config;
 pub use error::{Error, Result};

@@ -1,0 +1,1 @@
+//! The marks a layer carries, as bytes: the only place that spells them.
