@@ -1,11 +1,15 @@
 //! A union file system: read-only lower layers under one writable upper, with
 //! copy-on-write and whiteouts, on disk interchangeable with kernel overlayfs.
 
+// Until the engine uses all of them.
+#[allow(dead_code)]
+mod acl;
 pub mod config;
 pub mod error;
 pub mod fuse;
+#[allow(dead_code)]
+mod ids;
 pub mod name;
-// Until the engine uses all of them.
 #[allow(dead_code)]
 mod ondisk;
 #[allow(dead_code)]
