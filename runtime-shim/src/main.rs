@@ -1,3 +1,24 @@
-//! `runion`.
+//! `runion`: runs commands over copy-on-write views of file systems.
+//!
+//! The program knows processes, namespaces and words on a command line. It
+//! knows nothing of how a union works: it executes the mount helper and looks
+//! at the upper directory afterwards through [`unionfs::changes`].
+//!
+//! Exit codes: 125 when `runion` itself fails, 126 when the command cannot be
+//! run, 127 when it is not found, else the command's own, or 128 + the signal
+//! that ended it.
 
-fn main() {}
+mod cli;
+mod failure;
+mod mounting;
+mod record;
+mod removal;
+mod sandbox;
+mod state;
+mod sys;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(cli::run())
+}

@@ -1,0 +1,46 @@
+//! The words on the command line: one verb a file.
+//!
+//! A verb's argument structure holds what was typed and its doc comments are
+//! the help text; `run` turns it into what it means and calls the parts that
+//! do it.
+
+mod try_;
+
+use clap::{Parser, Subcommand};
+
+use crate::failure;
+
+/// Run commands over copy-on-write views of file systems.
+#[derive(Parser)]
+#[command(name = "runion", version, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Try(try_::Try),
+}
+
+const EXIT_CODES: &str = "Exit codes: 125 when runion itself fails, 126 when the command cannot be run, \
+127 when it is not found, else the command's own, or 128 + the signal that ended it.";
+
+/// Parses the command line, runs the verb and gives the exit code.
+pub fn run() -> u8 {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => return explain(&usage),
+    };
+    let outcome = match cli.verb {
+        Verb::Try(arguments) => arguments.run(),
+    };
+    outcome.unwrap_or_else(|failure| failure.report())
+}
+
+/// Prints help, the version, or what is wrong with the command line.
+fn explain(usage: &clap::Error) -> u8 {
+    // A closed stdout or stderr leaves nobody to tell.
+    usage.print().unwrap_or_default();
+    if usage.use_stderr() { failure::OURS } else { 0 }
+}

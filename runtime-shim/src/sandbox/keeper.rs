@@ -1,0 +1,159 @@
+//! The keeper: pid 1 of the outer pid namespace, in a mount namespace of its
+//! own, as root of the user namespace if there is one.
+//!
+//! It lives from the mount of the view to the removal of what is not kept. The
+//! union's server is a process of its pid namespace, so it cannot outlive it.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{AtFlags, FileType, Mode, mkdirat, statat};
+use rustix::io::Errno;
+use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::process::{Signal, WaitOptions, set_parent_process_death_signal, wait};
+
+use super::{Prepared, Report, View, gate_opened, identity, init, privileges, supervise};
+use crate::failure::{Context, Failure, OURS, Result, say};
+use crate::mounting::{self, Options};
+use crate::sys::{self, Namespaces, Side};
+
+/// How long the server may take to end once nobody uses the view any more.
+const SERVER_GRACE: Duration = Duration::from_secs(30);
+
+/// The directories the command's own file systems are mounted on.
+pub const MOUNT_POINTS: [&str; 3] = ["proc", "sys", "dev"];
+
+/// Runs the keeper to its end and gives the exit code.
+pub fn run(prepared: &Prepared<'_>, gate: io::PipeReader) -> u8 {
+    if let Err(errno) = set_parent_process_death_signal(Some(Signal::KILL)) {
+        return Failure::new(format!("cannot tie the keeper to runion: {errno}")).report();
+    }
+    // Opened after the death signal was set: from here on, runion's death is
+    // ours, and before that its closed end of the pipe says it.
+    if !gate_opened(gate) {
+        return OURS;
+    }
+    let outcome = keep(prepared);
+    let tidied = prepared.state.finish();
+    let code = outcome.unwrap_or_else(|failure| failure.report());
+    match tidied {
+        Ok(()) => code,
+        Err(failure) => {
+            failure.report();
+            code
+        }
+    }
+}
+
+fn keep(prepared: &Prepared<'_>) -> Result<u8> {
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .map_err(|errno| identity::cannot_mount(errno, "make the mounts private"))?;
+    prepared.state.sweep();
+    privileges::lend_to_children().context(|| "cannot pass capabilities to the mount helper".to_string())?;
+    let view = mounting::mount(&prepared.helper, options(prepared), &prepared.state.mount_point())?;
+    privileges::lend_nothing().context(|| "cannot take capabilities back".to_string())?;
+    let made = make_mount_points(&view)?;
+    let code = command(prepared, view);
+    await_server()?;
+    let code = code?;
+    unmake_mount_points(prepared, &made)?;
+    report(prepared)?;
+    Ok(code)
+}
+
+/// The union the command is to see.
+fn options(prepared: &Prepared<'_>) -> Options {
+    let state = &prepared.state;
+    let mut options = Options::new(&prepared.trial.lowers())
+        .path("upperdir", &state.upper())
+        .path("workdir", &state.work())
+        .path("hidden", state.dir())
+        .plain("allow_other");
+    if matches!(prepared.trial.view, View::HostRoot) {
+        options = options.plain("submounts=cross");
+    }
+    if !state.is_kept() {
+        options = options.plain("volatile");
+    }
+    for option in prepared.identity.mount_options() {
+        options = options.plain(&option);
+    }
+    options
+}
+
+/// Makes the mount points the view lacks, and names those it made.
+fn make_mount_points(view: &OwnedFd) -> Result<Vec<&'static str>> {
+    let mut made = Vec::new();
+    for name in MOUNT_POINTS {
+        let context = || format!("cannot make /{name} in the view");
+        match statat(view, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {}
+            Ok(_) => {
+                return Err(Failure::new(format!("cannot use the view: its /{name} is not a directory")));
+            }
+            Err(Errno::NOENT) => {
+                mkdirat(view, name, Mode::from_raw_mode(0o755)).context(context)?;
+                made.push(name);
+            }
+            Err(errno) => return Err(errno).context(context),
+        }
+    }
+    Ok(made)
+}
+
+/// Takes the mount points back out of the upper, so that they are no change.
+fn unmake_mount_points(prepared: &Prepared<'_>, made: &[&str]) -> Result<()> {
+    for name in made {
+        crate::state::remove(&prepared.state.upper().join(name))?;
+    }
+    Ok(())
+}
+
+/// Runs the command in its own namespaces, to its end.
+fn command(prepared: &Prepared<'_>, view: OwnedFd) -> Result<u8> {
+    match sys::clone(Namespaces::SANDBOX) {
+        Ok(Side::Child) => std::process::exit(i32::from(init::run(prepared, view))),
+        Ok(Side::Parent(init)) => {
+            drop(view);
+            supervise::wait_for(init).context(|| "cannot wait for the command".to_string())
+        }
+        Err(error) => Err(identity::cannot_make_namespaces(&error)),
+    }
+}
+
+/// Waits until the union's server has ended: then the upper is complete.
+///
+/// It ends by itself once the last user of the view is gone. One that does not
+/// is killed; it is the only other process in this pid namespace.
+fn await_server() -> Result<()> {
+    let context = || "cannot wait for the union's server".to_string();
+    let patience = Instant::now() + SERVER_GRACE;
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Err(Errno::CHILD) => return Ok(()),
+            Ok(Some(_)) => continue,
+            Ok(None) if Instant::now() < patience => std::thread::sleep(Duration::from_millis(1)),
+            Ok(None) => {
+                say("runion: the union's server does not end; killing it");
+                sys::kill(-1, libc::SIGKILL).context(context)?;
+                while wait(WaitOptions::empty()).is_ok() {}
+                return Ok(());
+            }
+            Err(errno) => return Err(errno).context(context),
+        }
+    }
+}
+
+/// Says what changed, and where the changes are if they stay.
+fn report(prepared: &Prepared<'_>) -> Result<()> {
+    if prepared.trial.report == Report::Quiet {
+        return Ok(());
+    }
+    if prepared.state.is_kept() {
+        let dir = prepared.state.dir().display();
+        say(&format!("runion: the changes are kept in {dir}/upper"));
+        say(&format!("hint: runion try --commit {dir} applies them, rm -r {dir} forgets them"));
+    }
+    Ok(())
+}
