@@ -9,9 +9,11 @@
 //! | [`watchdog`] | aborts a FUSE mount that no longer answers |
 //! | [`tree`] | everything a tree shows, and readable differences |
 //! | [`binary`] | the programs under test, built when they are stale |
+//! | [`differential`] | one random program on two unions, every answer compared |
 //! | [`sys`] | the only unsafe |
 
 pub mod binary;
+pub mod differential;
 pub mod mount;
 pub mod scratch;
 pub mod sys;

@@ -1,0 +1,221 @@
+//! A case on both sides, up to the first difference.
+
+use std::io;
+
+use super::deviations::{self, Then};
+use super::execute::execute;
+use super::layers::Lowers;
+use super::op::{Action, Case, Op};
+use super::outcome::{Known, Outcome, Value};
+use super::side::{Side, comparable};
+use crate::mount::Driver;
+use crate::scratch::{Backing, Scratch};
+use crate::tree::{Aspect, Tree};
+
+/// What a case is run on.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// The oracle.
+    pub left: Driver,
+    /// The one under test.
+    pub right: Driver,
+    /// The layers' file system.
+    pub backing: Backing,
+}
+
+/// What came of a case.
+#[derive(Debug)]
+pub struct Report {
+    /// How many operations were executed on both sides.
+    pub operations: usize,
+    /// The deviations met.
+    pub deviations: Vec<&'static str>,
+    /// The first difference, if any.
+    pub difference: Option<Difference>,
+}
+
+/// Where the sides parted.
+#[derive(Clone, Debug)]
+pub struct Difference {
+    /// The index of the operation, or past the last for the final checks.
+    pub index: usize,
+    /// The operation, or what was checked.
+    pub what: String,
+    /// The oracle's answer.
+    pub left: String,
+    /// The other's.
+    pub right: String,
+    /// What stays the same when the case is shortened.
+    pub signature: String,
+}
+
+impl Difference {
+    fn of_op(index: usize, op: &Op, left: &Outcome, right: &Outcome) -> Difference {
+        let kind = format!("{:?}", op.action);
+        let kind = kind.split([' ', '{']).next().unwrap_or_default().to_owned();
+        let signature = match (left, right) {
+            (Ok(Value::Attributes(left)), Ok(Value::Attributes(right))) => {
+                format!("{kind} {}", left.differing(right).join(" "))
+            }
+            _ => format!("{kind} {} / {}", signature(left), signature(right)),
+        };
+        Difference {
+            index,
+            what: format!("{op:?}"),
+            left: format!("{left:?}"),
+            right: format!("{right:?}"),
+            signature,
+        }
+    }
+
+    fn of_failure(index: usize, what: &str, error: &io::Error) -> Difference {
+        Difference {
+            index,
+            what: what.to_owned(),
+            left: "works".to_owned(),
+            right: error.to_string(),
+            signature: format!("{what} fails"),
+        }
+    }
+}
+
+/// An outcome without what depends on names and numbers.
+fn signature(outcome: &Outcome) -> String {
+    match outcome {
+        Err(errno) => errno.to_string(),
+        Ok(Value::Lines(lines)) => {
+            let words = lines.first().map_or("", String::as_str).split(' ');
+            words.filter(|word| word.bytes().all(|b| b.is_ascii_lowercase())).collect::<Vec<_>>().join(" ")
+        }
+        Ok(_) => "ok".to_owned(),
+    }
+}
+
+/// Runs `case`; a case whose layers the kernel itself cannot walk is empty.
+///
+/// # Errors
+/// Those of the host. What fails on the right side alone is a difference.
+pub fn run(case: &Case, setting: Setting) -> io::Result<Report> {
+    let scratch = Scratch::new(setting.backing)?;
+    let mut report = Report { operations: 0, deviations: Vec::new(), difference: None };
+    let lowers = Lowers::make(case, scratch.path())?;
+    if !lowers.are_sane(&scratch.dir("probe")?)? {
+        return Ok(report);
+    }
+    let left = Side::new(setting.left, &lowers.dirs, scratch.path(), "left")?;
+    let right = match Side::new(setting.right, &lowers.dirs, scratch.path(), "right") {
+        Ok(side) => side,
+        Err(error) => {
+            report.difference = Some(Difference::of_failure(0, "mount", &error));
+            return Ok(report);
+        }
+    };
+    let mut pair = Pair { left, right, known: lowers.known() };
+    for (index, op) in case.ops.iter().enumerate() {
+        if index % 64 == 0 {
+            pair.right.is_alive();
+        }
+        let (left, right) = match pair.step(op) {
+            Ok(outcomes) => outcomes,
+            Err(error) => {
+                report.difference = Some(Difference::of_failure(index, &format!("{op:?}"), &error));
+                return Ok(report);
+            }
+        };
+        report.operations += 1;
+        if left == right {
+            continue;
+        }
+        let Some(deviation) = deviations::explains(op, &left, &right) else {
+            report.difference = Some(Difference::of_op(index, op, &left, &right));
+            return Ok(report);
+        };
+        report.deviations.push(deviation.what);
+        if deviation.then == Then::Ends {
+            break;
+        }
+    }
+    report.difference = pair.end(case.ops.len(), &lowers)?;
+    Ok(report)
+}
+
+/// Both sides of a running case.
+struct Pair {
+    left: Side,
+    right: Side,
+    known: Known,
+}
+
+impl Pair {
+    fn step(&mut self, op: &Op) -> io::Result<(Outcome, Outcome)> {
+        match op.action {
+            Action::Compare => self.compare(),
+            Action::Remount => self.remount(),
+            Action::Swap => self.swap(),
+            _ => Ok((
+                execute(self.left.place()?, op, &self.known),
+                execute(self.right.place()?, op, &self.known),
+            )),
+        }
+    }
+
+    /// Both trees: the left outcome is "no differences", the right what there are.
+    fn compare(&self) -> io::Result<(Outcome, Outcome)> {
+        let left = comparable(self.left.tree()?, &self.known);
+        let right = comparable(self.right.tree()?, &self.known);
+        Ok(lines(Vec::new(), left.differences(&right, &[])))
+    }
+
+    /// Each side against itself, inode numbers and all (but change times, which housekeeping moves).
+    fn remount(&mut self) -> io::Result<(Outcome, Outcome)> {
+        let again = |side: &mut Side| -> io::Result<Vec<String>> {
+            let before = side.tree()?;
+            side.unmount()?;
+            side.mount()?;
+            Ok(before.differences(&side.tree()?, &[Aspect::Ctime]))
+        };
+        Ok(lines(again(&mut self.left)?, again(&mut self.right)?))
+    }
+
+    /// Each side's tree against that of the other driver on the same upper.
+    fn swap(&mut self) -> io::Result<(Outcome, Outcome)> {
+        // What is compared is what each driver finds on a fresh mount.
+        let (left, right) = self.remount()?;
+        if left != right {
+            return Ok((left, right));
+        }
+        let read = |side: &Side| -> io::Result<Tree> { Ok(comparable(side.tree()?, &self.known)) };
+        let (left, right) = (read(&self.left)?, read(&self.right)?);
+        self.left.unmount()?;
+        self.right.unmount()?;
+        std::mem::swap(&mut self.left.upper, &mut self.right.upper);
+        self.left.mount()?;
+        self.right.mount()?;
+        let read = |side: &Side| -> io::Result<Tree> { Ok(comparable(side.tree()?, &self.known)) };
+        let mut changed = Vec::new();
+        for (what, before, now) in [
+            ("its upper, by the kernel", right, read(&self.left)?),
+            ("the kernel's upper, by it", left, read(&self.right)?),
+        ] {
+            changed.extend(before.differences(&now, &[]).into_iter().map(|line| format!("{what}: {line}")));
+        }
+        Ok(lines(Vec::new(), changed))
+    }
+
+    fn end(mut self, index: usize, lowers: &Lowers) -> io::Result<Option<Difference>> {
+        self.left.unmount()?;
+        if let Err(error) = self.right.unmount() {
+            return Ok(Some(Difference::of_failure(index, "unmount", &error)));
+        }
+        let damage = lowers.damage()?;
+        if damage.is_empty() {
+            return Ok(None);
+        }
+        let what = "a lower layer changed";
+        Ok(Some(Difference::of_failure(index, what, &io::Error::other(damage.join("\n")))))
+    }
+}
+
+fn lines(left: Vec<String>, right: Vec<String>) -> (Outcome, Outcome) {
+    (Ok(Value::Lines(left)), Ok(Value::Lines(right)))
+}
