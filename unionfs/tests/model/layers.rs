@@ -1,0 +1,252 @@
+//! Random lower layers: what they hold, made on disk, and what their union looks
+//! like to begin with, by the merge rule written down a second time.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use crate::reference::{Content, Id, Node, Tree};
+
+/// Few, so that layers meet.
+pub const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+
+/// One thing put into a layer; what does not fit (its parent is a file, or its
+/// name is taken) is left out.
+#[derive(Clone, Debug)]
+pub enum Put {
+    Dir {
+        mode: u32,
+        opaque: Opaque,
+    },
+    File {
+        data: Vec<u8>,
+        mode: u32,
+    },
+    /// Another name for what is at this path in the same layer.
+    HardLink(Vec<usize>),
+    Symlink,
+    Fifo,
+    Whiteout,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opaque {
+    Yes,
+    No,
+}
+
+/// A layer as a list of paths and what is put there.
+pub type Layer = Vec<(Vec<usize>, Put)>;
+
+pub fn layers() -> impl Strategy<Value = Vec<Layer>> {
+    prop::collection::vec(prop::collection::vec((path(), put()), 0..10), 1..4)
+}
+
+fn path() -> impl Strategy<Value = Vec<usize>> {
+    prop::collection::vec(0..NAMES.len(), 1..4)
+}
+
+fn put() -> impl Strategy<Value = Put> {
+    let opaque = prop_oneof![3 => Just(Opaque::No), 1 => Just(Opaque::Yes)];
+    let dir_mode = prop_oneof![Just(0o755), Just(0o700), Just(0o2775), Just(0o1777)];
+    let mode = prop_oneof![Just(0o644), Just(0o600), Just(0o755)];
+    prop_oneof![
+        4 => (dir_mode, opaque).prop_map(|(mode, opaque)| Put::Dir { mode, opaque }),
+        5 => (prop::collection::vec(any::<u8>(), 0..20), mode).prop_map(|(data, mode)| Put::File { data, mode }),
+        2 => path().prop_map(Put::HardLink),
+        1 => Just(Put::Symlink),
+        1 => Just(Put::Fifo),
+        2 => Just(Put::Whiteout),
+    ]
+}
+
+/// A layer's contents, once what does not fit is left out.
+#[derive(Clone, Debug)]
+enum Held {
+    Dir {
+        mode: u32,
+        opaque: Opaque,
+        entries: BTreeMap<String, Held>,
+    },
+    /// A file by its number in the layer: two names may have one.
+    File(usize),
+    Whiteout,
+}
+
+struct Contents {
+    files: Vec<Node>,
+    root: BTreeMap<String, Held>,
+}
+
+/// Makes the layers on disk, topmost first in `dirs`, and returns their union.
+pub fn make(layers: &[Layer], dirs: &[std::path::PathBuf]) -> Tree {
+    let contents: Vec<Contents> = layers.iter().map(settle).collect();
+    for (layer, dir) in contents.iter().zip(dirs) {
+        std::fs::set_permissions(dir, PermissionsExt::from_mode(0o755)).unwrap();
+        write(&layer.root, &layer.files, dir, &mut BTreeMap::new());
+    }
+    let mut tree = Tree::new(dir_node(0o755));
+    let merged = contents.iter().enumerate().map(|(number, layer)| (number, &layer.root)).collect();
+    let mut union = Union { contents: &contents, tree: &mut tree, ids: BTreeMap::new() };
+    union.merge(crate::reference::ROOT, merged);
+    tree
+}
+
+fn settle(layer: &Layer) -> Contents {
+    let mut contents = Contents { files: Vec::new(), root: BTreeMap::new() };
+    for (path, put) in layer {
+        let held = match put {
+            Put::Dir { mode, opaque } => Held::Dir { mode: *mode, opaque: *opaque, entries: BTreeMap::new() },
+            Put::Whiteout => Held::Whiteout,
+            Put::HardLink(other) => match find(&contents.root, other) {
+                Some(Held::File(number)) => Held::File(*number),
+                _ => continue,
+            },
+            Put::File { data, mode } => contents.add(Content::File(data.clone()), *mode),
+            Put::Symlink => contents.add(Content::Symlink("a".into()), 0o777),
+            Put::Fifo => contents.add(Content::Fifo, 0o600),
+        };
+        let number = match held {
+            Held::File(number) => Some(number),
+            Held::Dir { .. } | Held::Whiteout => None,
+        };
+        let is_in = insert(&mut contents.root, path, held);
+        if let (true, Some(number)) = (is_in, number) {
+            contents.files[number].nlink += 1;
+        }
+    }
+    contents
+}
+
+impl Contents {
+    fn add(&mut self, content: Content, mode: u32) -> Held {
+        self.files.push(Node { content, mode, uid: 0, gid: 0, nlink: 0, xattrs: BTreeMap::new() });
+        Held::File(self.files.len() - 1)
+    }
+}
+
+fn find<'a>(root: &'a BTreeMap<String, Held>, path: &[usize]) -> Option<&'a Held> {
+    let (&last, parents) = path.split_last()?;
+    let dir = parents.iter().try_fold(root, |dir, &name| match dir.get(NAMES[name])? {
+        Held::Dir { entries, .. } => Some(entries),
+        Held::File(_) | Held::Whiteout => None,
+    })?;
+    dir.get(NAMES[last])
+}
+
+/// Puts something at a path, with its parents; false where it does not fit.
+fn insert(root: &mut BTreeMap<String, Held>, path: &[usize], held: Held) -> bool {
+    let (&last, parents) = path.split_last().unwrap();
+    let mut dir = root;
+    for &name in parents {
+        let new = Held::Dir { mode: 0o755, opaque: Opaque::No, entries: BTreeMap::new() };
+        match dir.entry(NAMES[name].into()).or_insert(new) {
+            Held::Dir { entries, .. } => dir = entries,
+            Held::File(_) | Held::Whiteout => return false,
+        }
+    }
+    if dir.contains_key(NAMES[last]) {
+        return false;
+    }
+    dir.insert(NAMES[last].into(), held);
+    true
+}
+
+fn write(
+    entries: &BTreeMap<String, Held>,
+    files: &[Node],
+    dir: &Path,
+    made: &mut BTreeMap<usize, std::path::PathBuf>,
+) {
+    for (name, held) in entries {
+        let path = dir.join(name);
+        match held {
+            Held::Whiteout => make_node(&path, rustix::fs::FileType::CharacterDevice, 0),
+            Held::Dir { mode, opaque, entries } => {
+                std::fs::create_dir(&path).unwrap();
+                write(entries, files, &path, made);
+                std::fs::set_permissions(&path, PermissionsExt::from_mode(*mode)).unwrap();
+                if *opaque == Opaque::Yes {
+                    let flags = rustix::fs::XattrFlags::empty();
+                    rustix::fs::setxattr(&path, c"trusted.overlay.opaque", b"y", flags).unwrap();
+                }
+            }
+            Held::File(number) => match made.get(number) {
+                Some(first) => rustix::fs::linkat(
+                    rustix::fs::CWD,
+                    first,
+                    rustix::fs::CWD,
+                    &path,
+                    rustix::fs::AtFlags::empty(),
+                )
+                .unwrap(),
+                None => {
+                    write_file(&files[*number], &path);
+                    made.insert(*number, path);
+                }
+            },
+        }
+    }
+}
+
+fn write_file(node: &Node, path: &Path) {
+    match &node.content {
+        Content::File(data) => {
+            std::fs::write(path, data).unwrap();
+            std::fs::set_permissions(path, PermissionsExt::from_mode(node.mode)).unwrap();
+        }
+        Content::Symlink(target) => std::os::unix::fs::symlink(target, path).unwrap(),
+        Content::Fifo => make_node(path, rustix::fs::FileType::Fifo, node.mode),
+        Content::Dir(_) => unreachable!("a directory is no file"),
+    }
+}
+
+fn make_node(path: &Path, kind: rustix::fs::FileType, mode: u32) {
+    let path = CString::new(path.to_str().unwrap()).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &path, kind, rustix::fs::Mode::from_raw_mode(mode), 0).unwrap();
+}
+
+fn dir_node(mode: u32) -> Node {
+    let content = Content::Dir(BTreeMap::new());
+    Node { content, mode, uid: 0, gid: 0, nlink: 1, xattrs: BTreeMap::new() }
+}
+
+struct Union<'a> {
+    contents: &'a [Contents],
+    tree: &'a mut Tree,
+    /// The reference's inode of a layer's file.
+    ids: BTreeMap<(usize, usize), Id>,
+}
+
+impl Union<'_> {
+    /// Fills `dir` from the directories of some layers, topmost first.
+    fn merge(&mut self, dir: Id, layers: Vec<(usize, &BTreeMap<String, Held>)>) {
+        for name in NAMES {
+            let mut below = layers.iter().filter_map(|&(layer, entries)| Some((layer, entries.get(name)?)));
+            match below.next() {
+                None | Some((_, Held::Whiteout)) => {}
+                Some((layer, Held::File(number))) => {
+                    let node = self.contents[layer].files[*number].clone();
+                    let tree = &mut *self.tree;
+                    let id = *self.ids.entry((layer, *number)).or_insert_with(|| tree.add(node));
+                    self.tree.children_mut(dir).insert(name.into(), id);
+                }
+                Some((layer, Held::Dir { mode, opaque, entries })) => {
+                    let id = self.tree.add(dir_node(*mode));
+                    self.tree.children_mut(dir).insert(name.into(), id);
+                    let mut merged = vec![(layer, entries)];
+                    let mut stop = *opaque;
+                    while stop == Opaque::No {
+                        let Some((layer, Held::Dir { opaque, entries, .. })) = below.next() else { break };
+                        merged.push((layer, entries));
+                        stop = *opaque;
+                    }
+                    self.merge(id, merged);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Random operations on a union and on a reference in memory, compared after
+//! every step: errno by errno, then the whole trees.
+//!
+//! The union is the engine itself, called in process without a mount. The same
+//! sequences also run on kernel overlayfs, which shows that the reference is
+//! right. `PROPTEST_CASES` sets how many sequences; a failure is shrunk and
+//! printed as the layers and steps that make it, for `regressions.rs`.
+
+mod compare;
+mod kernel;
+mod layers;
+mod reference;
+#[allow(dead_code)] // Shared with the crate's own tests, which need more of it.
+#[path = "../../src/sys/scratch.rs"]
+mod scratch;
+mod steps;
+
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseResult;
+
+use compare::{Inodes, Seen};
+use layers::Layer;
+use reference::{Refused, Tree};
+use scratch::Scratch;
+use steps::{Operation, Step};
+
+/// Where one sequence plays.
+pub struct Directories {
+    _scratch: Scratch,
+    /// Topmost first.
+    pub lowers: Vec<PathBuf>,
+    /// The writable layer.
+    pub upper: PathBuf,
+    /// Where changes are staged.
+    pub work: PathBuf,
+    /// For a union that has to be mounted.
+    pub merged: PathBuf,
+}
+
+/// A union that operations can be tried on.
+pub trait Subject {
+    /// Does it; the errno if it fails.
+    fn apply(&mut self, operation: &Operation) -> Result<(), rustix::io::Errno>;
+    /// Everything there is, by path.
+    fn observe(&mut self) -> Seen;
+    /// Whether what VFS refuses can be asked: not without a mount.
+    fn has_vfs(&self) -> bool;
+}
+
+impl Directories {
+    fn make(layers: &[Layer]) -> (Directories, Tree) {
+        // In memory, where there are attributes, whiteouts and handles too.
+        let parent =
+            if std::path::Path::new("/dev/shm").is_dir() { "/dev/shm".into() } else { std::env::temp_dir() };
+        let scratch = Scratch::on(parent, "model");
+        let path = |name: &str| {
+            let path = scratch.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            path
+        };
+        let lowers: Vec<_> = (0..layers.len()).map(|number| path(&format!("lower{number}"))).collect();
+        let tree = layers::make(layers, &lowers);
+        let (upper, work, merged) = (path("upper"), path("work"), path("merged"));
+        (Directories { lowers, upper, work, merged, _scratch: scratch }, tree)
+    }
+}
+
+/// Plays one sequence.
+fn play(subject: &mut dyn Subject, mut tree: Tree, steps: &[Step]) -> TestCaseResult {
+    let mut inodes = Inodes::default();
+    compare::same(&tree, &subject.observe(), &mut inodes, "at first")?;
+    for step in steps.iter().chain([&Step::Reopen]) {
+        let Some(operation) = step.on(&tree) else { continue };
+        let expected = operation.on_reference(&mut tree);
+        match expected {
+            Ok(()) => prop_assert_eq!(subject.apply(&operation), Ok(()), "{:?}", operation),
+            Err(Refused::With(errno)) => {
+                prop_assert_eq!(subject.apply(&operation), Err(errno), "{:?}", operation);
+            }
+            Err(Refused::ByVfs) if subject.has_vfs() => drop(subject.apply(&operation)),
+            Err(Refused::ByVfs) => continue,
+        }
+        compare::same(&tree, &subject.observe(), &mut inodes, &format!("after {operation:?}"))?;
+    }
+    Ok(())
+}
+
+fn sequences(default: u32) -> ProptestConfig {
+    let from_environment = std::env::var("PROPTEST_CASES").is_ok();
+    let config = ProptestConfig { failure_persistence: None, max_shrink_iters: 4000, ..Default::default() };
+    if from_environment { config } else { ProptestConfig { cases: default, ..config } }
+}
+
+#[test]
+fn kernel_overlayfs_agrees_with_the_reference() {
+    if let Err(reason) = kernel::Mounted::is_possible() {
+        println!("skipped: {reason}");
+        return;
+    }
+    proptest!(sequences(64), |(layers in layers::layers(), steps in steps::steps(30))| {
+        let (directories, tree) = Directories::make(&layers);
+        let before = compare::fingerprint(&directories.lowers);
+        play(&mut kernel::Mounted::new(&directories), tree, &steps)?;
+        prop_assert_eq!(before, compare::fingerprint(&directories.lowers));
+    });
+}
