@@ -4,6 +4,7 @@
 // Until the engine uses all of them.
 #[allow(dead_code)]
 mod acl;
+pub mod changes;
 pub mod config;
 pub mod error;
 pub mod fuse;

@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 use super::{Prepared, View, privileges, root, supervise};
@@ -50,7 +51,7 @@ fn execute(prepared: &Prepared<'_>) -> Failure {
 }
 
 fn refusal(program: &OsString, error: &io::Error, view: &View) -> Failure {
-    let name = program.display();
+    let name = Path::new(program).display();
     if error.kind() != io::ErrorKind::NotFound {
         return Failure::new(format!("cannot run {name}: {error}")).code(CANNOT_RUN);
     }

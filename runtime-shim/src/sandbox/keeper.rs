@@ -4,14 +4,18 @@
 //! It lives from the mount of the view to the removal of what is not kept. The
 //! union's server is a process of its pid namespace, so it cannot outlive it.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, FileType, Mode, mkdirat, statat};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{Signal, WaitOptions, set_parent_process_death_signal, wait};
+
+use unionfs::changes;
+use unionfs::config::Namespace;
 
 use super::{Prepared, Report, View, gate_opened, identity, init, privileges, supervise};
 use crate::failure::{Context, Failure, OURS, Result, say};
@@ -25,7 +29,7 @@ const SERVER_GRACE: Duration = Duration::from_secs(30);
 pub const MOUNT_POINTS: [&str; 3] = ["proc", "sys", "dev"];
 
 /// Runs the keeper to its end and gives the exit code.
-pub fn run(prepared: &Prepared<'_>, gate: io::PipeReader) -> u8 {
+pub fn run(prepared: &Prepared<'_>, gate: OwnedFd) -> u8 {
     if let Err(errno) = set_parent_process_death_signal(Some(Signal::KILL)) {
         return Failure::new(format!("cannot tie the keeper to runion: {errno}")).report();
     }
@@ -150,6 +154,19 @@ fn report(prepared: &Prepared<'_>) -> Result<()> {
     if prepared.trial.report == Report::Quiet {
         return Ok(());
     }
+    let namespace = match prepared.identity {
+        identity::Plan::Own => Namespace::Trusted,
+        identity::Plan::Mapped(_) => Namespace::User,
+    };
+    let changes = changes::list(&prepared.state.upper(), &prepared.trial.lowers(), namespace)
+        .context(|| "cannot list what changed".to_string())?;
+    let mut text = Vec::new();
+    for change in changes {
+        text.extend_from_slice(format!("{} ", change.kind.letter()).as_bytes());
+        text.extend_from_slice(change.path.as_os_str().as_bytes());
+        text.push(b'\n');
+    }
+    io::stderr().write_all(&text).context(|| "cannot print what changed".to_string())?;
     if prepared.state.is_kept() {
         let dir = prepared.state.dir().display();
         say(&format!("runion: the changes are kept in {dir}/upper"));

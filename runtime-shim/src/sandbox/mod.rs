@@ -22,11 +22,13 @@ mod root;
 mod supervise;
 
 use std::ffi::OsString;
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::fs::FileType;
+use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, getpgrp};
 use rustix::termios::{isatty, tcgetpgrp, tcsetpgrp};
 
@@ -130,7 +132,8 @@ pub fn run(trial: &Trial) -> Result<u8> {
 /// Makes the keeper and waits for it.
 fn start(prepared: &Prepared<'_>) -> Result<u8> {
     supervise::block_signals().context(|| "cannot block signals".to_string())?;
-    let (gate, opener) = std::io::pipe().context(|| "cannot make a pipe".to_string())?;
+    let (gate, opener) =
+        rustix::pipe::pipe_with(PipeFlags::CLOEXEC).context(|| "cannot make a pipe".to_string())?;
     let namespaces = match prepared.identity {
         identity::Plan::Own => Namespaces::KEEPER,
         identity::Plan::Mapped(_) => Namespaces::KEEPER.and(Namespaces::USER),
@@ -161,14 +164,13 @@ fn start(prepared: &Prepared<'_>) -> Result<u8> {
 }
 
 /// Lets the keeper begin: its ids are mapped.
-fn open_gate(mut opener: std::io::PipeWriter) -> Result<()> {
-    use std::io::Write;
-    opener.write_all(b"!").context(|| "cannot start the keeper".to_string())
+fn open_gate(opener: OwnedFd) -> Result<()> {
+    File::from(opener).write_all(b"!").context(|| "cannot start the keeper".to_string())
 }
 
 /// The keeper's side: whether the gate was opened, or the caller is gone.
-fn gate_opened(mut gate: std::io::PipeReader) -> bool {
-    gate.read_exact(&mut [0]).is_ok()
+fn gate_opened(gate: OwnedFd) -> bool {
+    File::from(gate).read_exact(&mut [0]).is_ok()
 }
 
 /// A directory as stdin, stdout or stderr would be a way out of the view.

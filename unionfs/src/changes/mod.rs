@@ -1,0 +1,72 @@
+//! What an upper changes about the lowers below it, as `docker diff` words it.
+//!
+//! Reads the upper, and of the lowers only what the upper names: the cost is
+//! that of the changes, not of the tree. Works without a mount, on uppers of
+//! ours, of kernel overlayfs and of fuse-overlayfs.
+//!
+//! - [`upper`] reads one directory of an upper: what stands there, and with
+//!   which mark. Whoever applies an upper to its lower starts from it, too.
+//! - [`lower`] looks names up in the lowers, merging them as the union does.
+//! - This file compares the two.
+//!
+//! An entry of the upper counts as changed because it is there: it was copied
+//! up for a change. Directories are copied up for their children's sake as well,
+//! so they count only if their own metadata or something below them changed.
+//! A renamed directory is its old name deleted, its new one added.
+
+mod compare;
+pub mod lower;
+mod marks;
+pub mod upper;
+
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use crate::config::Namespace;
+use crate::error::Result;
+
+use compare::{Comparison, Old};
+
+/// One changed path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// From the root of the union, beginning with a slash.
+    pub path: PathBuf,
+    /// What happened to it.
+    pub kind: Kind,
+}
+
+/// What happened to a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// It was not there before.
+    Added,
+    /// It was there and is different now; a directory also where something
+    /// below it is.
+    Changed,
+    /// It is no longer there, nor is anything below it.
+    Deleted,
+}
+
+impl Kind {
+    /// The letter `docker diff` prints: `A`, `C` or `D`.
+    pub fn letter(self) -> char {
+        match self {
+            Kind::Added => 'A',
+            Kind::Changed => 'C',
+            Kind::Deleted => 'D',
+        }
+    }
+}
+
+/// Lists what `upper` changes about `lowers` (topmost first), by path.
+///
+/// # Errors
+/// A sentence that names the directory that cannot be read.
+pub fn list(upper: &Path, lowers: &[PathBuf], namespace: Namespace) -> Result<Vec<Change>> {
+    let lowers = lower::Lowers::open(lowers, namespace)?;
+    let top = upper::open(upper)?;
+    let mut comparison = Comparison::new(&lowers, namespace);
+    comparison.directory(Some(top.as_fd()), lowers.roots(), Old::Same)?;
+    Ok(comparison.finish())
+}

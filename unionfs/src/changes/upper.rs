@@ -1,0 +1,147 @@
+//! One directory of an upper: the names in it, and what their marks mean.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, openat, statat};
+use rustix::io::Errno;
+
+use super::marks;
+use crate::config::Namespace;
+use crate::error::{Error, Result};
+use crate::name::{Name, NameBuf};
+use crate::ondisk::redirect::Redirect;
+
+/// One name in an upper.
+#[derive(Debug)]
+pub struct Entry {
+    /// The name it has in the union.
+    pub name: NameBuf,
+    /// What stands there.
+    pub kind: EntryKind,
+}
+
+/// What stands under a name of an upper.
+#[derive(Debug)]
+pub enum EntryKind {
+    /// Nothing any more, whatever the lowers have.
+    Whiteout,
+    /// A directory.
+    Directory(Stat, Below),
+    /// Anything else.
+    File(Stat, Data),
+}
+
+/// What is seen through a directory of an upper.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Below {
+    /// The directories of the same name in the lowers.
+    SameName,
+    /// Directories under another name in the lowers: it was renamed.
+    Redirected(Redirect),
+    /// Nothing: it is opaque.
+    Nothing,
+}
+
+/// Where the data of a file of an upper is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Data {
+    /// In the file itself.
+    Own,
+    /// In the lower file, for only its metadata changed; under another name in
+    /// the lowers, if it was renamed.
+    Lower(Option<Redirect>),
+}
+
+/// Opens the top of an upper.
+///
+/// # Errors
+/// A sentence that names it.
+pub fn open(upper: &Path) -> Result<OwnedFd> {
+    openat(CWD, upper, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| Error::from(errno).context(format!("cannot open {}", upper.display())))
+}
+
+/// Opens a directory within a layer; a symlink is not followed.
+///
+/// # Errors
+/// What the kernel says; `ENOTDIR` for anything else.
+pub fn open_child(parent: BorrowedFd<'_>, name: Name<'_>) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(parent, name.bytes(), flags, Mode::empty())
+}
+
+/// The same for names only: a directory that one may search and not list.
+pub(super) fn open_path(parent: BorrowedFd<'_>, name: Name<'_>) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(parent, name.bytes(), flags, Mode::empty())
+}
+
+/// Reads a directory of an upper, sorted by name.
+///
+/// # Errors
+/// A sentence that names the entry that cannot be read.
+pub fn read(directory: BorrowedFd<'_>, namespace: Namespace) -> Result<Vec<Entry>> {
+    let holds_xattr_whiteouts = marks::holds_xattr_whiteouts(directory, namespace)?;
+    let mut entries = Vec::new();
+    for found in Dir::read_from(directory)? {
+        let found = found?;
+        let bytes = found.file_name().to_bytes();
+        if bytes == b"." || bytes == b".." {
+            continue;
+        }
+        let name = Name::new(bytes)?;
+        let kind = match marks::whiteout_file(name) {
+            marks::WhiteoutFile::Of(hidden) => {
+                entries.push(Entry { name: hidden.to_buf(), kind: EntryKind::Whiteout });
+                continue;
+            }
+            marks::WhiteoutFile::Reserved => continue,
+            marks::WhiteoutFile::No => look(directory, name, holds_xattr_whiteouts, namespace),
+        };
+        let kind = kind.map_err(|error| error.context(format!("cannot read {name:?} in the upper")))?;
+        if let Some(kind) = kind {
+            entries.push(Entry { name: name.to_buf(), kind });
+        }
+    }
+    // A whiteout that a crash left beside what took its place is void.
+    entries.sort_by(|a, b| (&a.name, a.is_whiteout()).cmp(&(&b.name, b.is_whiteout())));
+    entries.dedup_by(|later, earlier| later.name == earlier.name);
+    Ok(entries)
+}
+
+impl Entry {
+    fn is_whiteout(&self) -> bool {
+        matches!(self.kind, EntryKind::Whiteout)
+    }
+}
+
+/// What stands under one name; `None` if it has just gone.
+pub(super) fn look(
+    directory: BorrowedFd<'_>,
+    name: Name<'_>,
+    holds_xattr_whiteouts: bool,
+    namespace: Namespace,
+) -> Result<Option<EntryKind>> {
+    let stat = match statat(directory, name.bytes(), AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => return Ok(None),
+        stat => stat?,
+    };
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::CharacterDevice if stat.st_rdev == 0 => EntryKind::Whiteout,
+        FileType::Directory => {
+            let child = open_path(directory, name)?;
+            EntryKind::Directory(stat, marks::below(child.as_fd(), namespace)?)
+        }
+        FileType::RegularFile => {
+            let file = (directory, name);
+            if holds_xattr_whiteouts && marks::is_xattr_whiteout(file, namespace)? {
+                EntryKind::Whiteout
+            } else {
+                EntryKind::File(stat, marks::data(file, namespace)?)
+            }
+        }
+        _ => EntryKind::File(stat, Data::Own),
+    };
+    Ok(Some(kind))
+}
