@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`scratch`] | a directory that vanishes, on ext4, tmpfs or a small image |
 //! | [`mount`] | a union mounted by one of the [`mount::Driver`]s; never left behind |
+//! | [`stage`] | the usual directories of a test |
 //! | [`watchdog`] | aborts a FUSE mount that no longer answers |
 //! | [`tree`] | everything a tree shows, and readable differences |
 //! | [`binary`] | the programs under test, built when they are stale |
@@ -16,6 +17,7 @@ pub mod binary;
 pub mod differential;
 pub mod mount;
 pub mod scratch;
+pub mod stage;
 pub mod sys;
 pub mod tree;
 pub mod watchdog;

@@ -41,6 +41,18 @@ pub enum Driver {
     FuseOverlayfs,
 }
 
+impl Driver {
+    /// Ours; or the one that `TESTS_DRIVER` names, which shows whether a test
+    /// expects what the oracle does.
+    pub fn under_test() -> Driver {
+        match std::env::var("TESTS_DRIVER").ok().as_deref() {
+            Some("kernel") => Driver::Kernel,
+            Some("fuse-overlayfs") => Driver::FuseOverlayfs,
+            _ => Driver::Runionfs,
+        }
+    }
+}
+
 /// What is mounted.
 #[derive(Clone, Debug, Default)]
 pub struct Layers {
@@ -53,6 +65,8 @@ pub struct Layers {
     /// More options, in the kernel's words (`name` or `name=value`). Empty
     /// means [`FEATURES`] for the kernel and the defaults for the others.
     pub options: Vec<String>,
+    /// A program, with its arguments, that runs our daemon (a tracer).
+    pub launcher: Vec<String>,
 }
 
 impl Layers {
@@ -92,6 +106,22 @@ impl Layers {
             text.extend(option.bytes());
         }
         OsStr::from_bytes(&text).to_owned()
+    }
+}
+
+/// Our program under the name that takes fuse-overlayfs's words.
+fn launched(launcher: &[String], program: &Path) -> Command {
+    match launcher.split_first() {
+        None => {
+            let mut command = Command::new(program);
+            command.arg0("runionfs");
+            command
+        }
+        Some((tracer, arguments)) => {
+            let mut command = Command::new(tracer);
+            command.args(arguments).arg(program);
+            command
+        }
     }
 }
 
@@ -136,8 +166,8 @@ impl Mount {
                 // Named `runionfs` it takes fuse-overlayfs's words, where `-f`
                 // means foreground. As root alone, all that the kernel offers
                 // is asked for, since that is what we compare with.
-                let mut command = Command::new(binary::mount_runionfs()?);
-                command.arg0("runionfs").args(["-f", "-o", "suid,dev", "-o"]).arg(layers.option_string());
+                let mut command = launched(&layers.launcher, &binary::mount_runionfs()?);
+                command.args(["-f", "-o", "suid,dev", "-o"]).arg(layers.option_string());
                 Some(start(command.arg(path), path)?)
             }
             Driver::FuseOverlayfs => {
@@ -191,13 +221,7 @@ impl Mount {
             return Ok(());
         }
         self.extend(PATIENCE);
-        let busy = match unmount(&self.path, UnmountFlags::empty()) {
-            Err(rustix::io::Errno::BUSY) => {
-                unmount(&self.path, UnmountFlags::DETACH)?;
-                Err(io::Error::other(format!("{} was busy", self.path.display())))
-            }
-            other => other.map_err(Into::into),
-        };
+        let busy = unmount_when_idle(&self.path);
         let ended = match self.daemon.take() {
             Some(daemon) => daemon.ended(),
             None => Ok(()),
@@ -230,6 +254,27 @@ impl Daemon {
             eprint!("the daemon said: {said}");
         }
         Ok(())
+    }
+}
+
+/// Unmounts as soon as nobody uses the mount; lazily, and with an error, when
+/// somebody does not stop.
+///
+/// Another test that starts a program holds copies of our descriptors from its
+/// fork to its exec, so that a mount may be busy for an instant.
+fn unmount_when_idle(path: &Path) -> io::Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(2);
+    loop {
+        match unmount(path, UnmountFlags::empty()) {
+            Err(rustix::io::Errno::BUSY) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            Err(rustix::io::Errno::BUSY) => {
+                unmount(path, UnmountFlags::DETACH)?;
+                return Err(io::Error::other(format!("{} was busy", path.display())));
+            }
+            other => return other.map_err(Into::into),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use super::execute::execute;
 use super::layers::Lowers;
 use super::op::{Action, Case, Op};
 use super::outcome::{Known, Outcome, Value};
-use super::side::{Side, comparable};
+use super::side::{Side, comparable, without_clock};
 use crate::mount::Driver;
 use crate::scratch::{Backing, Scratch};
 use crate::tree::{Aspect, Tree};
@@ -184,14 +184,14 @@ impl Pair {
         if left != right {
             return Ok((left, right));
         }
-        let read = |side: &Side| -> io::Result<Tree> { Ok(comparable(side.tree()?, &self.known)) };
+        let read = |side: &Side| -> io::Result<Tree> { Ok(without_clock(side.tree()?, &self.known)) };
         let (left, right) = (read(&self.left)?, read(&self.right)?);
         self.left.unmount()?;
         self.right.unmount()?;
         std::mem::swap(&mut self.left.upper, &mut self.right.upper);
         self.left.mount()?;
         self.right.mount()?;
-        let read = |side: &Side| -> io::Result<Tree> { Ok(comparable(side.tree()?, &self.known)) };
+        let read = |side: &Side| -> io::Result<Tree> { Ok(without_clock(side.tree()?, &self.known)) };
         let mut changed = Vec::new();
         for (what, before, now) in [
             ("its upper, by the kernel", right, read(&self.left)?),

@@ -85,17 +85,27 @@ impl Side {
     }
 }
 
-/// A tree with all that cannot agree between two unions taken out.
-pub fn comparable(mut tree: Tree, known: &Known) -> Tree {
+/// A tree with all that cannot agree between two unions over different uppers
+/// taken out: change times, the exact "now", and the inode numbers of an
+/// upper's own objects.
+pub fn comparable(tree: Tree, known: &Known) -> Tree {
+    let mut tree = without_clock(tree, known);
+    for node in tree.nodes.values_mut() {
+        if !known.lower_inos.contains(&node.ino) {
+            node.ino = 0;
+        }
+    }
+    tree
+}
+
+/// A tree without what the clock put there.
+pub fn without_clock(mut tree: Tree, known: &Known) -> Tree {
     for node in tree.nodes.values_mut() {
         node.ctime = 0;
         node.mtime = match known.mtime(node.mtime) {
             Mtime::Set(time) => time,
             Mtime::Recent => -1,
         };
-        if !known.lower_inos.contains(&node.ino) {
-            node.ino = 0;
-        }
     }
     tree
 }
