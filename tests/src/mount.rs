@@ -27,6 +27,8 @@ use crate::watchdog::Watchdog;
 pub const FEATURES: &[&str] = &["redirect_dir=on", "metacopy=on", "index=on", "xino=on"];
 /// How long a mount may take to become usable, and a daemon to end.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a mount may stay busy after its last user.
+const IDLE: Duration = Duration::from_secs(2);
 /// How long a test may use one mount before it counts as hung.
 const LIFE: Duration = Duration::from_secs(600);
 
@@ -159,7 +161,7 @@ impl Mount {
         enter_private_namespace()?;
         let daemon = match driver {
             Driver::Kernel => {
-                mount_overlay(layers, path)?;
+                mount_overlay_when_free(layers, path)?;
                 None
             }
             Driver::Runionfs => {
@@ -263,7 +265,7 @@ impl Daemon {
 /// Another test that starts a program holds copies of our descriptors from its
 /// fork to its exec, so that a mount may be busy for an instant.
 fn unmount_when_idle(path: &Path) -> io::Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(2);
+    let deadline = Instant::now() + IDLE;
     loop {
         match unmount(path, UnmountFlags::empty()) {
             Err(rustix::io::Errno::BUSY) if Instant::now() < deadline => {
@@ -292,6 +294,20 @@ pub fn enter_private_namespace() -> io::Result<()> {
     mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)?;
     ENTERED.set(true);
     Ok(())
+}
+
+/// Mounts kernel overlayfs; for the reason given at [`unmount_when_idle`] the
+/// upper's last mount may still be alive for an instant.
+fn mount_overlay_when_free(layers: &Layers, path: &Path) -> io::Result<()> {
+    let deadline = Instant::now() + IDLE;
+    loop {
+        match mount_overlay(layers, path) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            other => return other,
+        }
+    }
 }
 
 /// Mounts kernel overlayfs by the new mount calls: option by option, so that

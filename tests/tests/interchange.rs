@@ -200,7 +200,9 @@ fn metadata_changes_copy_no_data() {
     both_ways(&case, |upper| {
         for path in ["big", "d2/owned", "elsewhere", "timed"] {
             assert!(xattr(&upper.join(path), "trusted.overlay.metacopy").is_some(), "{path}");
-            assert_eq!(fs::metadata(upper.join(path)).unwrap().blocks(), 0, "{path} holds data");
+            // ext4 may need a block of its own for the attributes.
+            let sectors = fs::metadata(upper.join(path)).unwrap().blocks();
+            assert!(sectors <= 8, "{path} holds data: {sectors} sectors");
         }
         assert_eq!(xattr(&upper.join("elsewhere"), "trusted.overlay.redirect").unwrap(), b"/d/renamed");
     });
