@@ -339,8 +339,10 @@ fn mount_overlay(layers: &Layers, path: &Path) -> io::Result<()> {
             None => fsconfig_set_flag(&context, option)?,
         }
     }
-    fsconfig_create(&context)
-        .map_err(|e| io::Error::other(format!("overlay: {e}: {}", kernel_log(&context))))?;
+    fsconfig_create(&context).map_err(|e| {
+        let kind = io::Error::from(e).kind();
+        io::Error::new(kind, format!("overlay: {e}: {}", kernel_log(&context)))
+    })?;
     let mounted = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
     move_mount(&mounted, "", rustix::fs::CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     Ok(())
