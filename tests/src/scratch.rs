@@ -19,6 +19,8 @@ pub enum Backing {
     Tmpfs,
     /// A tmpfs of so many MiB, for full disks.
     SmallTmpfs(u32),
+    /// A tmpfs with room for so many inodes.
+    FewInodes(u32),
     /// A fresh ext4 of so many MiB, its image held in memory: fsync is cheap
     /// and the limits are known.
     Ext4(u32),
@@ -44,8 +46,9 @@ impl Scratch {
         let mut scratch = Scratch { path, mounted: false, image: None };
         match backing {
             Backing::Disk => {}
-            Backing::Tmpfs => scratch.mount_tmpfs("size=4g")?,
-            Backing::SmallTmpfs(mib) => scratch.mount_tmpfs(&format!("size={mib}m"))?,
+            Backing::Tmpfs => scratch.mount_tmpfs("size=4g,nr_inodes=0")?,
+            Backing::SmallTmpfs(mib) => scratch.mount_tmpfs(&format!("size={mib}m,nr_inodes=0"))?,
+            Backing::FewInodes(inodes) => scratch.mount_tmpfs(&format!("size=64m,nr_inodes={inodes}"))?,
             Backing::Ext4(mib) => scratch.mount_ext4(mib)?,
         }
         Ok(scratch)
@@ -66,8 +69,8 @@ impl Scratch {
         Ok(path)
     }
 
-    fn mount_tmpfs(&mut self, size: &str) -> io::Result<()> {
-        let options = std::ffi::CString::new(format!("{size},mode=755,nr_inodes=0"))?;
+    fn mount_tmpfs(&mut self, limits: &str) -> io::Result<()> {
+        let options = std::ffi::CString::new(format!("{limits},mode=755"))?;
         mount("tmpfs", &self.path, "tmpfs", MountFlags::empty(), Some(options.as_c_str()))?;
         self.mounted = true;
         Ok(())
