@@ -1,27 +1,77 @@
 //! A union file system: read-only lower layers under one writable upper, with
 //! copy-on-write and whiteouts, on disk interchangeable with kernel overlayfs.
+//!
+//! # The model in five nouns
+//! - A **layer** is a directory tree, read through held descriptors.
+//! - The **stack** of layers has a merge rule: which layer has a name, and what
+//!   it hides below.
+//! - An **inode** is a file of the union: a number that stays, and a place (in a
+//!   lower layer, then in the upper) that changes once, by copy-up.
+//! - Something **staged** is finished but not visible: it is published by one
+//!   system call, or vanishes.
+//! - The **union** is all of it; its operations are plain functions that take a
+//!   caller and return values. [`fuse`] serves them to the kernel.
+//!
+//! # Map
+//! | module | what | never |
+//! |---|---|---|
+//! | [`fuse`] | requests to operations to replies | decides on files |
+//! | [`ops`] | the semantics; the only lock-taker | raw descriptors, marks' spelling |
+//! | `copyup` | lower to upper | the inode table |
+//! | [`inode`] | identity in memory | system calls |
+//! | `stack` | layers and the merge rule | inode numbers |
+//! | `ondisk` | what marks look like | layers, inodes |
+//! | `sys` | system calls; the only unsafe | decisions |
+//!
+//! # Limits
+//! Names have at most 255 bytes, a union at most 65,535 layers. What is not
+//! promised, and where this differs from the kernel, is in `SEMANTICS.md`.
 
-// Until the engine uses all of them.
-#[allow(dead_code)]
 mod acl;
 pub mod changes;
 pub mod config;
+mod copyup;
 pub mod error;
 pub mod fuse;
-#[allow(dead_code)]
 mod ids;
+pub mod inode;
+mod log;
 pub mod name;
-#[allow(dead_code)]
 mod ondisk;
-#[allow(dead_code)]
+pub mod ops;
+mod stack;
+mod stats;
+pub mod sync;
 mod sys;
 
 pub use config::Config;
 pub use error::{Error, Result};
 
+use std::os::fd::AsFd;
+
+use rustix::io::Errno;
+
+use ids::IdMap;
+use inode::number::Numbers;
+use inode::table::{Key, Side, Table};
+use inode::{Body, Dir, Inode, Traits};
+use stack::layer::Layers;
+use stack::names::Merged;
+use stack::upper::Upper;
+use stats::Stats;
+use sync::{Arc, RwLock};
+
 /// One union: its layers and everything known about them.
 pub struct Union {
-    _config: Config,
+    config: Config,
+    layers: Layers,
+    upper: Option<Upper>,
+    table: Table,
+    root: Arc<Inode>,
+    numbers: Numbers,
+    uids: IdMap,
+    gids: IdMap,
+    stats: Stats,
 }
 
 impl Union {
@@ -29,10 +79,52 @@ impl Union {
     /// working directory.
     ///
     /// # Errors
-    /// A sentence that names the directory: missing, not a directory,
-    /// overlapping another, upper and work on different file systems, or an
-    /// upper that another union holds.
+    /// A sentence that names the directory: missing, not a directory, upper and
+    /// work on different file systems, or an upper that another union holds.
     pub fn open(config: Config) -> Result<Union> {
-        Ok(Union { _config: config })
+        let layers = Layers::open(&config)?;
+        let upper = match &config.upper {
+            Some(dirs) => Some(Upper::open(dirs, config.namespace, config.index, config.volatile)?),
+            None => None,
+        };
+        let merged = Merged {
+            upper: upper.as_ref().map(|upper| upper.root.clone()),
+            lowers: layers.ordinary().iter().map(|layer| layer.root.clone()).collect(),
+        };
+        let Some(top) = merged.top().cloned() else {
+            return Err(Error::new(Errno::INVAL, "a union needs at least one layer\nhint: give lowerdir=DIR"));
+        };
+        let stat = sys::at::stat_fd(top.fd(&layers.fds)?.as_fd())?;
+        let side = if merged.upper.is_some() { Side::Upper } else { Side::Lower };
+        let key = Key { side, device: layers.device(&stat), ino: stat.ino };
+        let (table, root) = Table::new(Body::Dir(Dir {
+            link: RwLock::new(None),
+            merged: RwLock::new(Arc::new(merged)),
+            names: RwLock::new(None),
+            redirect: RwLock::new(None),
+            traits: Traits::default(),
+        }));
+        table.add_key(&root, key);
+        Ok(Union {
+            uids: IdMap::new(config.uid_map.clone())?,
+            gids: IdMap::new(config.gid_map.clone())?,
+            layers,
+            upper,
+            table,
+            root,
+            numbers: Numbers::default(),
+            stats: Stats::default(),
+            config,
+        })
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// What the union was opened with.
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 }

@@ -2,10 +2,16 @@
 //! replies. No decision about files is made here, and nothing outside this
 //! module names the protocol crate.
 
+mod adapter;
+mod convert;
+mod listings;
+
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crate::Union;
+use adapter::Adapter;
 
 /// How requests are served.
 #[derive(Clone, Debug)]
@@ -15,9 +21,7 @@ pub struct SessionConfig {
 }
 
 /// A union that answers on an open, mounted `/dev/fuse` descriptor.
-pub struct Session {
-    _union: Arc<Union>,
-}
+pub struct Session(fuser::Session<Adapter>);
 
 impl Session {
     /// Takes the descriptor of a mount just made and greets the kernel; when
@@ -25,16 +29,20 @@ impl Session {
     ///
     /// # Errors
     /// What reading or writing the descriptor gave, or a kernel too old.
-    pub fn start(union: Arc<Union>, device: OwnedFd, config: SessionConfig) -> std::io::Result<Session> {
-        let _later = (device, config);
-        Ok(Session { _union: union })
+    pub fn start(union: Arc<Union>, device: OwnedFd, config: SessionConfig) -> io::Result<Session> {
+        let mut settings = fuser::Config::default();
+        settings.n_threads = Some(config.threads.max(1));
+        // Who may come in is the mount's `allow_other`; permissions are the
+        // kernel's to check.
+        let session = fuser::Session::from_fd(Adapter::new(union), device, fuser::SessionACL::All, settings)?;
+        Ok(Session(session))
     }
 
     /// Serves until the file system is unmounted.
     ///
     /// # Errors
     /// What broke the connection, if not an unmount.
-    pub fn run(self) -> std::io::Result<()> {
-        Ok(())
+    pub fn run(self) -> io::Result<()> {
+        self.0.run()
     }
 }

@@ -1,9 +1,11 @@
-//! System calls without policy, on borrowed descriptors and checked names; the
-//! only place with `unsafe`.
+//! System calls without policy: borrowed descriptors and checked names in,
+//! values and errno out. The only place in this crate where `unsafe` may stand.
 
+pub mod at;
 pub mod copy;
 pub mod creds;
 pub mod handle;
+pub mod mount;
 #[cfg(test)]
 pub mod scratch;
 pub mod xattr;

@@ -1,0 +1,141 @@
+//! The protocol crate's types from and to ours.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use fuser::{FileAttr, FileType, INodeNo, TimeOrNow};
+use rustix::fs::FileType as Kind;
+
+use crate::ops::{Attr, Entry};
+use crate::sys::at::{SetTime, Time};
+
+/// Longer than any mount lives, and short enough for every clock.
+const FOR_EVER: Duration = Duration::from_secs(1 << 31);
+
+/// A cache lifetime the kernel can hold.
+pub fn lifetime(wanted: Duration) -> Duration {
+    wanted.min(FOR_EVER)
+}
+
+/// Attributes as the protocol has them. The crate makes the node id of
+/// `attr.ino`, which is why both are one number here.
+pub fn file_attr(attr: &Attr) -> FileAttr {
+    let small = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+    FileAttr {
+        ino: INodeNo(attr.ino),
+        size: attr.size,
+        blocks: attr.blocks,
+        atime: system_time(attr.atime),
+        mtime: system_time(attr.mtime),
+        ctime: system_time(attr.ctime),
+        crtime: system_time(attr.btime),
+        kind: file_type(attr.kind),
+        perm: (attr.perm & 0o7777) as u16,
+        nlink: attr.nlink,
+        uid: attr.uid,
+        gid: attr.gid,
+        rdev: encode_device(attr.rdev),
+        blksize: small(attr.blksize.into()),
+        flags: 0,
+    }
+}
+
+/// The attributes of an entry, under its node id.
+pub fn entry_attr(entry: &Entry) -> FileAttr {
+    FileAttr { ino: INodeNo(entry.id), ..file_attr(&entry.attr) }
+}
+
+/// What says that a name is absent: node id 0, which is cached.
+pub fn absent() -> FileAttr {
+    FileAttr {
+        ino: INodeNo(0),
+        size: 0,
+        blocks: 0,
+        atime: UNIX_EPOCH,
+        mtime: UNIX_EPOCH,
+        ctime: UNIX_EPOCH,
+        crtime: UNIX_EPOCH,
+        kind: FileType::RegularFile,
+        perm: 0,
+        nlink: 0,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        blksize: 0,
+        flags: 0,
+    }
+}
+
+/// A file's type.
+pub fn file_type(kind: Kind) -> FileType {
+    match kind {
+        Kind::Directory => FileType::Directory,
+        Kind::Symlink => FileType::Symlink,
+        Kind::Fifo => FileType::NamedPipe,
+        Kind::Socket => FileType::Socket,
+        Kind::CharacterDevice => FileType::CharDevice,
+        Kind::BlockDevice => FileType::BlockDevice,
+        Kind::RegularFile | Kind::Unknown => FileType::RegularFile,
+    }
+}
+
+/// The kernel's 32-bit form of a device number: 12 bits of major, 20 of minor.
+fn encode_device(rdev: u64) -> u32 {
+    let (major, minor) = (rustix::fs::major(rdev), rustix::fs::minor(rdev));
+    (minor & 0xff) | (major & 0xfff) << 8 | (minor & !0xff) << 12
+}
+
+/// A device number from the kernel's 32-bit form.
+pub fn decode_device(rdev: u32) -> u64 {
+    rustix::fs::makedev((rdev >> 8) & 0xfff, (rdev & 0xff) | (rdev >> 12) & 0xfff00)
+}
+
+fn system_time(time: Time) -> SystemTime {
+    let nsec = Duration::from_nanos(time.nsec.into());
+    match u64::try_from(time.sec) {
+        Ok(sec) => UNIX_EPOCH + Duration::from_secs(sec) + nsec,
+        Err(_) => UNIX_EPOCH - Duration::from_secs(time.sec.unsigned_abs()) + nsec,
+    }
+}
+
+/// A time to be set.
+pub fn set_time(time: TimeOrNow) -> SetTime {
+    match time {
+        TimeOrNow::Now => SetTime::Now,
+        TimeOrNow::SpecificTime(time) => SetTime::To(from_system_time(time)),
+    }
+}
+
+fn from_system_time(time: SystemTime) -> Time {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => Time { sec: since.as_secs() as i64, nsec: since.subsec_nanos() },
+        Err(before) => {
+            let before = before.duration();
+            let (sec, nsec) = (before.as_secs() as i64, before.subsec_nanos());
+            match nsec {
+                0 => Time { sec: -sec, nsec: 0 },
+                _ => Time { sec: -sec - 1, nsec: 1_000_000_000 - nsec },
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_round_trip_on_both_sides_of_the_epoch() {
+        for (sec, nsec) in [(0, 0), (1, 999_999_999), (-1, 0), (-1, 1), (-2_000_000_000, 999_999_999)] {
+            let time = Time { sec, nsec };
+            assert_eq!(from_system_time(system_time(time)), time);
+        }
+    }
+
+    #[test]
+    fn device_numbers_round_trip() {
+        for (major, minor) in [(0, 0), (1, 3), (8, 255), (8, 256), (0xfff, 0xfffff)] {
+            let rdev = rustix::fs::makedev(major, minor);
+            assert_eq!(decode_device(encode_device(rdev)), rdev);
+        }
+    }
+}

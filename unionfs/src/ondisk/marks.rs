@@ -1,0 +1,223 @@
+//! Which marks a file carries, learnt with one system call where there is none.
+//!
+//! Marks are read in `trusted.overlay.` and `user.overlay.` alike (fuse-overlayfs's
+//! opaque too) and written in the namespace of the mount. In the `user.`
+//! namespace any owner of a layer can forge them; who follows a redirect from
+//! there is the resolver's decision.
+
+use std::ffi::CStr;
+
+use rustix::fs::XattrFlags;
+
+use crate::config::Namespace;
+use crate::error::{Absent, Result};
+use crate::sys::xattr::{self, Target};
+
+/// One of overlay's private attributes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// "y": nothing below is merged; "x": may hold xattr whiteouts.
+    Opaque,
+    /// Where the lower directories (or a metacopy's data) are.
+    Redirect,
+    /// The inode holds metadata, its data is further down.
+    Metacopy,
+    /// File handle of the lower file it was copied from.
+    Origin,
+    /// The directory may hold entries with an origin.
+    Impure,
+    /// Link count relative to the upper or the lower inode.
+    Nlink,
+    /// An empty regular file that hides what is below.
+    Whiteout,
+}
+
+impl Mark {
+    fn name(self, namespace: Namespace) -> &'static CStr {
+        match (namespace, self) {
+            (Namespace::Trusted, Mark::Opaque) => c"trusted.overlay.opaque",
+            (Namespace::Trusted, Mark::Redirect) => c"trusted.overlay.redirect",
+            (Namespace::Trusted, Mark::Metacopy) => c"trusted.overlay.metacopy",
+            (Namespace::Trusted, Mark::Origin) => c"trusted.overlay.origin",
+            (Namespace::Trusted, Mark::Impure) => c"trusted.overlay.impure",
+            (Namespace::Trusted, Mark::Nlink) => c"trusted.overlay.nlink",
+            (Namespace::Trusted, Mark::Whiteout) => c"trusted.overlay.whiteout",
+            (Namespace::User, Mark::Opaque) => c"user.overlay.opaque",
+            (Namespace::User, Mark::Redirect) => c"user.overlay.redirect",
+            (Namespace::User, Mark::Metacopy) => c"user.overlay.metacopy",
+            (Namespace::User, Mark::Origin) => c"user.overlay.origin",
+            (Namespace::User, Mark::Impure) => c"user.overlay.impure",
+            (Namespace::User, Mark::Nlink) => c"user.overlay.nlink",
+            (Namespace::User, Mark::Whiteout) => c"user.overlay.whiteout",
+        }
+    }
+}
+
+/// fuse-overlayfs's name for an opaque directory.
+const FUSE_OVERLAYFS_OPAQUE: &CStr = c"user.fuseoverlayfs.opaque";
+/// The attribute POSIX default ACLs are kept in.
+pub const DEFAULT_ACL: &CStr = c"system.posix_acl_default";
+
+/// How much of the layers below a directory shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Opacity {
+    /// All of it.
+    #[default]
+    Transparent,
+    /// All of it, and regular files in here may be xattr whiteouts.
+    XattrWhiteouts,
+    /// Nothing.
+    Opaque,
+}
+
+/// A mark's value and the namespace it was found in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The attribute's value.
+    pub value: Vec<u8>,
+    /// Where it stood.
+    pub namespace: Namespace,
+}
+
+/// Everything a file's attributes say about its place in the union.
+#[derive(Clone, Debug, Default)]
+pub struct Marks {
+    /// Of directories.
+    pub opacity: Opacity,
+    /// The directory or metacopy's redirect, unparsed.
+    pub redirect: Option<Found>,
+    /// Whether data is further down, and who says so.
+    pub metacopy: Option<Namespace>,
+    /// The copy-up origin's file handle; empty where unknown.
+    pub origin: Option<Vec<u8>>,
+    /// The link count's offset, unparsed.
+    pub nlink: Option<Vec<u8>>,
+    /// Whether entries may have an origin.
+    pub impure: bool,
+    /// Whether new entries inherit an ACL.
+    pub default_acl: bool,
+    /// Whether an empty regular file here is a whiteout.
+    pub whiteout: bool,
+    /// No attribute of any kind: later questions need no system call.
+    pub bare: bool,
+}
+
+impl Marks {
+    /// Reads the marks of one file: one listing, then only what it names.
+    ///
+    /// # Errors
+    /// What the file system gave, but for not having attributes.
+    pub fn read(target: Target<'_>) -> Result<Marks> {
+        let names = xattr::list(target)?;
+        let mut marks = Marks { bare: names.is_empty(), ..Marks::default() };
+        for name in names.split_inclusive(|&b| b == 0) {
+            let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
+            marks.take(target, name)?;
+        }
+        Ok(marks)
+    }
+
+    fn take(&mut self, target: Target<'_>, name: &CStr) -> Result<()> {
+        if name == DEFAULT_ACL {
+            self.default_acl = true;
+        } else if name == FUSE_OVERLAYFS_OPAQUE {
+            self.note_opacity(&value(target, name)?);
+        } else if let Some((namespace, mark)) = parse(name) {
+            match mark {
+                Mark::Opaque => self.note_opacity(&value(target, name)?),
+                Mark::Redirect => self.redirect = Some(Found { value: value(target, name)?, namespace }),
+                Mark::Metacopy => self.metacopy = Some(namespace),
+                Mark::Origin => self.origin = Some(value(target, name)?),
+                Mark::Nlink => self.nlink = Some(value(target, name)?),
+                Mark::Impure => self.impure = true,
+                Mark::Whiteout => self.whiteout = true,
+            }
+        }
+        Ok(())
+    }
+
+    fn note_opacity(&mut self, value: &[u8]) {
+        match value {
+            b"y" => self.opacity = Opacity::Opaque,
+            b"x" if self.opacity == Opacity::Transparent => self.opacity = Opacity::XattrWhiteouts,
+            _ => {}
+        }
+    }
+}
+
+/// The value of an attribute just listed; empty if it went meanwhile.
+fn value(target: Target<'_>, name: &CStr) -> Result<Vec<u8>> {
+    Ok(xattr::get_vec(target, name)?.unwrap_or_default())
+}
+
+fn parse(name: &CStr) -> Option<(Namespace, Mark)> {
+    let bytes = name.to_bytes();
+    let (namespace, rest) = if let Some(rest) = bytes.strip_prefix(b"trusted.overlay.") {
+        (Namespace::Trusted, rest)
+    } else {
+        (Namespace::User, bytes.strip_prefix(b"user.overlay.")?)
+    };
+    let mark = match rest {
+        b"opaque" => Mark::Opaque,
+        b"redirect" => Mark::Redirect,
+        b"metacopy" => Mark::Metacopy,
+        b"origin" => Mark::Origin,
+        b"impure" => Mark::Impure,
+        b"nlink" => Mark::Nlink,
+        b"whiteout" => Mark::Whiteout,
+        _ => return None,
+    };
+    Some((namespace, mark))
+}
+
+/// Writes a mark in the mount's namespace.
+///
+/// # Errors
+/// What the file system gave.
+pub fn set(target: Target<'_>, namespace: Namespace, mark: Mark, value: &[u8]) -> Result<()> {
+    Ok(xattr::set(target, mark.name(namespace), value, XattrFlags::empty())?)
+}
+
+/// Writes a mark that a symlink or device may be unable to carry: in the
+/// `user.` namespace they have none, and go without.
+///
+/// # Errors
+/// What the file system gave, but for that.
+pub fn set_if_possible(target: Target<'_>, namespace: Namespace, mark: Mark, value: &[u8]) -> Result<()> {
+    xattr::set(target, mark.name(namespace), value, XattrFlags::empty()).no_attribute()?;
+    Ok(())
+}
+
+/// Removes a mark, if there.
+///
+/// # Errors
+/// What the file system gave.
+pub fn clear(target: Target<'_>, namespace: Namespace, mark: Mark) -> Result<()> {
+    xattr::remove(target, mark.name(namespace)).no_attribute()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_parse_to_the_marks_they_are_written_as() {
+        for namespace in [Namespace::Trusted, Namespace::User] {
+            for mark in [
+                Mark::Opaque,
+                Mark::Redirect,
+                Mark::Metacopy,
+                Mark::Origin,
+                Mark::Impure,
+                Mark::Nlink,
+                Mark::Whiteout,
+            ] {
+                assert_eq!(parse(mark.name(namespace)), Some((namespace, mark)));
+            }
+        }
+        for other in [c"user.opaque", c"trusted.overlay.", c"trusted.overlay.overlay.opaque"] {
+            assert_eq!(parse(other), None);
+        }
+    }
+}

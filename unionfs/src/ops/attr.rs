@@ -1,0 +1,181 @@
+//! Attributes: as shown, and as changed.
+
+use std::os::fd::AsFd;
+
+use rustix::fs::{FileType, OFlags};
+use rustix::io::Errno;
+
+use super::ensure::Need;
+use super::{Attr, Caller, file_of};
+use crate::Union;
+use crate::config::Squash;
+use crate::error::Result;
+use crate::inode::{Access, Body, Inode, NodeId, Place, ROOT};
+use crate::sync::Arc;
+use crate::sys::at::{self, SetTime, Stat};
+
+/// A change of attributes; `None` leaves each.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SetAttr {
+    /// Permission bits.
+    pub mode: Option<u32>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Size, of regular files.
+    pub size: Option<u64>,
+    /// Last access.
+    pub atime: Option<SetTime>,
+    /// Last change of content.
+    pub mtime: Option<SetTime>,
+}
+
+impl Union {
+    /// The attributes of a node.
+    ///
+    /// # Errors
+    /// What the layer gave.
+    pub fn getattr(&self, id: NodeId) -> Result<Attr> {
+        let inode = self.inode(id)?;
+        let stat = self.stat(&inode)?;
+        self.attr_from(&inode, &stat)
+    }
+
+    /// What is shown of a node whose metadata on disk is `stat`.
+    pub(super) fn attr_from(&self, inode: &Inode, stat: &Stat) -> Result<Attr> {
+        let mut nlink = stat.nlink;
+        let mut blocks = stat.blocks;
+        let mut nosuid = false;
+        match &inode.body {
+            Body::Dir(dir) => {
+                if dir.merged().is_merged() {
+                    nlink = 1;
+                }
+            }
+            Body::File(file) => {
+                let state = file.state.read();
+                if let Some(more) = state.nlink {
+                    nlink = u32::try_from(i64::from(nlink) + i64::from(more)).unwrap_or(1);
+                }
+                if let Some(data) = &state.data {
+                    blocks = data.with(&self.layers.fds, |target| Ok(at::stat(target)?.blocks)).unwrap_or(blocks);
+                }
+                if let Place::Lower(spot) = &state.place {
+                    nosuid = self.config.suid && self.layers.get(spot.dir.layer).is_some_and(|l| l.nosuid);
+                }
+                if self.config.static_nlink {
+                    nlink = 1;
+                }
+            }
+        }
+        let ino = if inode.id == ROOT { self.number(stat) } else { inode.id };
+        let (uid, gid) = match self.config.squash {
+            Squash::None => (self.uids.from_disk(stat.uid), self.gids.from_disk(stat.gid)),
+            Squash::To { uid, gid } => (uid, gid),
+        };
+        let perm = stat.mode & if nosuid { 0o1777 } else { 0o7777 };
+        Ok(Attr {
+            ino,
+            size: stat.size,
+            blocks,
+            blksize: stat.blksize,
+            kind: stat.kind(),
+            perm,
+            nlink,
+            uid,
+            gid,
+            rdev: stat.rdev,
+            atime: stat.atime,
+            mtime: stat.mtime,
+            ctime: stat.ctime,
+            btime: stat.btime,
+        })
+    }
+
+    /// Changes attributes. A change of metadata alone copies no data.
+    ///
+    /// # Errors
+    /// `EROFS`; `EOVERFLOW` for an owner that has no id on disk; what the upper
+    /// gave. The order is size, owner, mode, times: what a later step cannot do
+    /// leaves the earlier ones done.
+    pub fn setattr(&self, id: NodeId, set: &SetAttr, caller: Caller) -> Result<Attr> {
+        let upper = self.writable()?;
+        let inode = self.inode(id)?;
+        let need = match set.size {
+            None => Need::Metadata,
+            Some(0) => Need::Empty,
+            Some(_) => Need::Data,
+        };
+        self.ensure_upper(upper, &inode, need)?;
+        if let Some(size) = set.size {
+            self.truncate(&inode, size, caller)?;
+        }
+        let uid = set.uid.map(|uid| self.uids.to_disk(uid).ok_or(Errno::OVERFLOW)).transpose()?;
+        let gid = set.gid.map(|gid| self.gids.to_disk(gid).ok_or(Errno::OVERFLOW)).transpose()?;
+        self.with_metadata(&inode, |target| {
+            if uid.is_some() || gid.is_some() {
+                at::chown(target, uid, gid)?;
+            }
+            if let Some(mode) = set.mode {
+                at::chmod(target, mode)?;
+            }
+            if set.atime.is_some() || set.mtime.is_some() {
+                let time = |time: Option<SetTime>| time.unwrap_or(SetTime::Omit);
+                at::utimens(target, time(set.atime), time(set.mtime))?;
+            }
+            Ok(())
+        })?;
+        let stat = self.stat(&inode)?;
+        self.attr_from(&inode, &stat)
+    }
+
+    /// Changes a file's size; it is in the upper, with its data.
+    fn truncate(&self, inode: &Arc<Inode>, size: u64, caller: Caller) -> Result<()> {
+        file_of(inode)?;
+        let data = self.data(inode, Access::Write)?;
+        rustix::fs::ftruncate(&data.fd, size)?;
+        self.drop_set_id(data.fd.as_fd(), caller)
+    }
+
+    /// Takes the set-id bits of a file that someone who is not root changed:
+    /// the daemon's own privilege keeps the kernel from doing it.
+    pub(super) fn drop_set_id(&self, file: std::os::fd::BorrowedFd<'_>, caller: Caller) -> Result<()> {
+        if caller.uid == 0 {
+            return Ok(());
+        }
+        let stat = at::stat_fd(file)?;
+        // A set-gid bit without group execution means mandatory locking.
+        let sgid = if stat.mode & 0o010 != 0 { 0o2000 } else { 0 };
+        let dropped = stat.mode & (0o4000 | sgid);
+        if dropped != 0 && stat.kind() == FileType::RegularFile {
+            at::chmod(at::Target::Fd(file), stat.mode & !dropped)?;
+        }
+        Ok(())
+    }
+
+    /// The target of a symlink.
+    ///
+    /// # Errors
+    /// `EINVAL` for what is none, or what the layer gave.
+    pub fn readlink(&self, id: NodeId) -> Result<Vec<u8>> {
+        let inode = self.inode(id)?;
+        if inode.kind != FileType::Symlink {
+            return Err(Errno::INVAL.into());
+        }
+        self.with_metadata(&inode, |target| Ok(at::read_link(target)?))
+    }
+
+    /// Opens the node's data on its own, outside of any open file.
+    pub(super) fn open_data(&self, inode: &Inode, access: Access) -> Result<std::os::fd::OwnedFd> {
+        let state = file_of(inode)?.state.read();
+        let flags = match access {
+            Access::Read => OFlags::RDONLY,
+            Access::Write => OFlags::RDWR,
+        };
+        match &state.data {
+            Some(data) => data.with(&self.layers.fds, |target| Ok(at::open_file(target, OFlags::RDONLY)?)),
+            None => self.with_place(&state, |target| Ok(at::open_file(target, flags)?)),
+        }
+    }
+}

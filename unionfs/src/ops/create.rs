@@ -1,0 +1,244 @@
+//! New files.
+//!
+//! Where the upper has nothing under the name, the file is made in place, as
+//! the caller: the file system then gives it its owner, its group and its ACL.
+//! Over a whiteout it is made in the work directory, with the same worked out
+//! here, and takes the whiteout's place complete.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::fs::{FileType, XattrFlags};
+use rustix::io::Errno;
+
+use super::lookup::Child;
+use super::{Caller, Entry, OpenFor, Writable, creatable, dir_of, locate};
+use crate::Union;
+use crate::acl;
+use crate::copyup::staged::Staged;
+use crate::error::Result;
+use crate::inode::table::Side;
+use crate::inode::{Body, Dir, File, FileState, Inode, NodeId, Trait, Traits};
+use crate::name::Name;
+use crate::ondisk::marks::{self, DEFAULT_ACL, Mark};
+use crate::stack::names::{Merged, Slot, UpperSlot};
+use crate::stack::real::RealDir;
+use crate::sync::{Arc, RwLock};
+use crate::sys::at::{self, Stat, Target};
+use crate::sys::{creds, xattr};
+
+/// What is to be made.
+#[derive(Clone, Copy, Debug)]
+pub enum Make<'a> {
+    /// An empty regular file.
+    File {
+        /// Permission bits, before the umask.
+        mode: u32,
+    },
+    /// A directory.
+    Dir {
+        /// Permission bits, before the umask.
+        mode: u32,
+    },
+    /// A fifo, socket or device node.
+    Node {
+        /// Its type.
+        kind: FileType,
+        /// Permission bits, before the umask.
+        mode: u32,
+        /// Device number.
+        rdev: u64,
+    },
+    /// A symlink to this.
+    Symlink(&'a [u8]),
+}
+
+impl Make<'_> {
+    fn kind(&self) -> FileType {
+        match self {
+            Make::File { .. } => FileType::RegularFile,
+            Make::Dir { .. } => FileType::Directory,
+            Make::Node { kind, .. } => *kind,
+            Make::Symlink(_) => FileType::Symlink,
+        }
+    }
+
+    fn mode(&self) -> u32 {
+        match self {
+            Make::File { mode } | Make::Dir { mode } | Make::Node { mode, .. } => *mode,
+            Make::Symlink(_) => 0o777,
+        }
+    }
+}
+
+/// Everything about the directory and the name that making needs.
+struct Site<'a> {
+    upper: Writable<'a>,
+    parent: &'a Arc<Inode>,
+    dir: BorrowedFd<'a>,
+    name: Name<'a>,
+    slot: Slot,
+    caller: Caller,
+}
+
+impl Union {
+    /// Makes a file, directory, node or symlink.
+    ///
+    /// # Errors
+    /// `EEXIST`, `EROFS`, `EPERM` for a device 0/0 (it would be a whiteout),
+    /// `EINVAL` for a reserved name, `EOVERFLOW` for a caller without an id on
+    /// disk, or what the upper gave.
+    pub fn make(&self, parent: NodeId, name: &OsStr, make: Make<'_>, caller: Caller) -> Result<Entry> {
+        let parent = self.inode(parent)?;
+        let child = self.make_child(&parent, name, make, caller)?;
+        self.entry(&child)
+    }
+
+    /// Makes a regular file and opens it.
+    ///
+    /// # Errors
+    /// As [`Union::make`].
+    pub fn create(&self, parent: NodeId, name: &OsStr, mode: u32, caller: Caller) -> Result<Entry> {
+        let entry = self.make(parent, name, Make::File { mode }, caller)?;
+        if let Err(error) = self.open_file(entry.id, OpenFor::Writing, caller) {
+            self.table.forget(entry.id, 1);
+            return Err(error);
+        }
+        Ok(entry)
+    }
+
+    fn make_child(&self, parent: &Arc<Inode>, name: &OsStr, make: Make<'_>, caller: Caller) -> Result<Child> {
+        let upper = self.writable()?;
+        let name = creatable(Name::from_os(name)?)?;
+        if matches!(make, Make::Node { kind: FileType::CharacterDevice, rdev: 0, .. }) {
+            return Err(Errno::PERM.into());
+        }
+        self.ensure_upper_dir(upper, parent)?;
+        let dir = dir_of(parent)?;
+        let real = self.upper_dir(parent)?;
+        let fd = real.fd(&self.layers.fds)?;
+        let mut names = self.write_names(dir)?;
+        let slot = self.slot(&dir.merged(), &names, name)?;
+        if slot.visible().is_some() {
+            return Err(Errno::EXIST.into());
+        }
+        let site = Site { upper, parent, dir: fd.as_fd(), name, slot, caller };
+        let is_over_something = site.slot.upper == UpperSlot::Whiteout || site.slot.lower_shows();
+        match is_over_something {
+            true => self.make_staged(&site, make)?,
+            false => self.make_in_place(&site, make)?,
+        }
+        if let Some(map) = &mut *names {
+            map.set_upper(name, UpperSlot::Entry(make.kind()));
+        }
+        let stat = at::stat(Target::At(fd.as_fd(), name))?;
+        Ok(self.insert_new(parent, &real, name, stat))
+    }
+
+    /// Makes it where nothing is: one system call, as the caller.
+    fn make_in_place(&self, site: &Site<'_>, make: Make<'_>) -> Result<()> {
+        let mode = match self.traits(site.parent)?.has(Trait::DefaultAcl) {
+            true => make.mode(),
+            false => make.mode() & !site.caller.umask,
+        };
+        let _as_caller = self.as_caller(site.caller)?;
+        match make {
+            Make::File { .. } => at::mknod(site.dir, site.name, FileType::RegularFile, mode, 0)?,
+            Make::Dir { .. } => at::mkdir(site.dir, site.name, mode)?,
+            Make::Node { kind, rdev, .. } => at::mknod(site.dir, site.name, kind, mode, rdev)?,
+            Make::Symlink(target) => at::symlink(target, site.dir, site.name)?,
+        }
+        Ok(())
+    }
+
+    /// Makes it complete in the work directory and puts it in the place of a
+    /// whiteout.
+    fn make_staged(&self, site: &Site<'_>, make: Make<'_>) -> Result<()> {
+        let staged = {
+            let _as_caller = self.as_caller(site.caller)?;
+            match make {
+                Make::File { .. } => Staged::named_file(&site.upper)?,
+                Make::Dir { .. } => Staged::dir(&site.upper)?,
+                Make::Node { kind, rdev, .. } => Staged::node(&site.upper, kind, rdev)?,
+                Make::Symlink(target) => Staged::symlink(&site.upper, target)?,
+            }
+        };
+        self.inherit(site, staged.target(), make)?;
+        if matches!(make, Make::Dir { .. }) {
+            marks::set(staged.target(), site.upper.namespace, Mark::Opaque, b"y")?;
+        }
+        match site.slot.upper {
+            UpperSlot::Absent => staged.publish(site.dir, site.name)?,
+            _ => staged.publish_over(site.dir, site.name)?,
+        };
+        Ok(())
+    }
+
+    /// Gives a staged file what the file system gives one made in place: the
+    /// group of a set-gid directory, and mode and ACLs from the default ACL or
+    /// the umask.
+    fn inherit(&self, site: &Site<'_>, staged: Target<'_>, make: Make<'_>) -> Result<()> {
+        let parent = at::stat_fd(site.dir)?;
+        let mut mode = make.mode();
+        if parent.mode & 0o2000 != 0 {
+            at::chown(staged, None, Some(parent.gid))?;
+            if make.kind() == FileType::Directory {
+                mode |= 0o2000;
+            }
+        }
+        if make.kind() == FileType::Symlink {
+            return Ok(());
+        }
+        let default = match self.traits(site.parent)?.has(Trait::DefaultAcl) {
+            true => xattr::get_vec(Target::Fd(site.dir), DEFAULT_ACL)?,
+            false => None,
+        };
+        let Some(default) = default else {
+            at::chmod(staged, mode & !site.caller.umask)?;
+            return Ok(());
+        };
+        let child = match make.kind() {
+            FileType::Directory => acl::Child::Directory,
+            _ => acl::Child::File,
+        };
+        let inherited = acl::inherit(&default, mode, child)?;
+        if let Some(access) = &inherited.access {
+            xattr::set(staged, c"system.posix_acl_access", access, XattrFlags::empty())?;
+        }
+        if let Some(default) = &inherited.default {
+            xattr::set(staged, DEFAULT_ACL, default, XattrFlags::empty())?;
+        }
+        at::chmod(staged, inherited.mode)?;
+        Ok(())
+    }
+
+    /// What is made while this lives is the caller's.
+    pub(super) fn as_caller(&self, caller: Caller) -> Result<creds::As> {
+        let uid = self.uids.to_disk(caller.uid).ok_or(Errno::OVERFLOW)?;
+        let gid = self.gids.to_disk(caller.gid).ok_or(Errno::OVERFLOW)?;
+        Ok(creds::As::caller(uid, gid)?)
+    }
+
+    /// A node for what was just made.
+    fn insert_new(&self, parent: &Arc<Inode>, real: &Arc<RealDir>, name: Name<'_>, stat: Stat) -> Child {
+        let link = locate::link(parent, name);
+        let body = || match stat.kind() {
+            FileType::Directory => Body::Dir(Dir {
+                link: RwLock::new(Some(link)),
+                merged: RwLock::new(Arc::new(Merged {
+                    upper: Some(RealDir::new(real, name)),
+                    lowers: Vec::new(),
+                })),
+                names: RwLock::new(None),
+                redirect: RwLock::new(None),
+                traits: Traits::default(),
+            }),
+            _ => Body::File(File { state: RwLock::new(FileState::upper(link)) }),
+        };
+        let key = self.key(Side::Upper, &stat);
+        let number = self.number(&stat);
+        let private = || self.numbers.private();
+        let (inode, _) = self.table.find_or_insert(Some(key), stat.kind(), number, private, body);
+        Child { inode, stat }
+    }
+}

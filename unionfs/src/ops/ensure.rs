@@ -1,0 +1,375 @@
+//! Copy-up as the operations ask for it: parents first, one inode's lock held
+//! at a time, the new place noted once it is visible.
+
+use std::os::fd::AsFd;
+
+use rustix::fs::FileType;
+use rustix::io::Errno;
+
+use super::{Writable, dir_of, file_of};
+use crate::Union;
+use crate::copyup::{self, Content, Source, Trust};
+use crate::error::{Absent, Result};
+use crate::inode::table::Side;
+use crate::inode::{Access, Body, Data, Dir, FileState, Inode, Link, Place, Trait};
+use crate::name::NameBuf;
+use crate::ondisk::marks::{self, Mark};
+use crate::ondisk::origin::{self, Nlink};
+use crate::stack::names::{Merged, UpperSlot};
+use crate::stack::real::RealDir;
+use crate::sync::Arc;
+use crate::sync::atomic::Ordering;
+use crate::sys::at::{self, Stat, Target};
+
+/// How much of a file must be in the upper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// Its owner, mode, times and attributes.
+    Metadata,
+    /// Its data too.
+    Data,
+    /// Its data, which is about to be thrown away.
+    Empty,
+}
+
+impl Union {
+    /// Puts a node in the upper, to the extent that is needed.
+    ///
+    /// # Errors
+    /// What copying gave; the node then is where it was.
+    pub(super) fn ensure_upper(&self, upper: Writable<'_>, inode: &Arc<Inode>, need: Need) -> Result<()> {
+        match &inode.body {
+            Body::Dir(_) => self.ensure_upper_dir(upper, inode),
+            Body::File(file) => {
+                if !needs_copy(&file.state.read(), need) {
+                    return Ok(());
+                }
+                self.ensure_parent(upper, inode)?;
+                let _lock = inode.lock.lock();
+                self.copy_up_locked(upper, inode, need)
+            }
+        }
+    }
+
+    /// Puts the directory a lower file would be copied into in the upper.
+    pub(super) fn ensure_parent(&self, upper: Writable<'_>, inode: &Arc<Inode>) -> Result<()> {
+        let parent = file_of(inode)?.state.read().links.first().map(|link| link.parent.clone());
+        match parent {
+            Some(parent) => self.ensure_upper_dir(upper, &parent),
+            None => Ok(()),
+        }
+    }
+
+    /// Puts a directory and all above it in the upper.
+    ///
+    /// # Errors
+    /// `ENOENT` for a directory that was removed; what copying gave.
+    pub(super) fn ensure_upper_dir(&self, upper: Writable<'_>, inode: &Arc<Inode>) -> Result<()> {
+        let mut todo = Vec::new();
+        let mut next = inode.clone();
+        while dir_of(&next)?.merged().upper.is_none() {
+            let parent = match &*dir_of(&next)?.link.read() {
+                Some(link) => link.parent.clone(),
+                None => return Err(Errno::NOENT.into()),
+            };
+            todo.push(std::mem::replace(&mut next, parent));
+        }
+        for dir in todo.iter().rev() {
+            let _lock = dir.lock.lock();
+            self.copy_up_dir(upper, dir)?;
+        }
+        Ok(())
+    }
+
+    /// Copies one directory up; its lock is held, its parent is in the upper.
+    fn copy_up_dir(&self, upper: Writable<'_>, inode: &Arc<Inode>) -> Result<()> {
+        let dir = dir_of(inode)?;
+        let merged = dir.merged();
+        if merged.upper.is_some() {
+            return Ok(());
+        }
+        let link = dir.link.read().clone().ok_or(Errno::NOENT)?;
+        let lower = merged.lowers.first().ok_or(Errno::NOENT)?;
+        let lower_fd = lower.fd(&self.layers.fds)?;
+        let stat = at::stat_fd(&lower_fd)?;
+        let origin = self.dir_origin(lower)?;
+        let staged = copyup::stage(
+            &upper,
+            &Source {
+                metadata: Target::Fd(lower_fd.as_fd()),
+                stat: &stat,
+                origin: Some(&origin),
+                content: Content::Empty,
+                trust: self.trust(lower.layer),
+            },
+        )?;
+        let parent = self.upper_dir(&link.parent)?;
+        let parent_fd = parent.fd(&self.layers.fds)?;
+        self.note_impure(upper, &link.parent)?;
+        let mut names = self.write_names(dir_of(&link.parent)?)?;
+        let before = at::stat_fd(&parent_fd)?;
+        staged.publish(parent_fd.as_fd(), link.name.as_name())?;
+        self.keep_times(&parent_fd, &before);
+        if let Some(map) = &mut *names {
+            map.set_upper(link.name.as_name(), UpperSlot::Entry(FileType::Directory));
+        }
+        let real = RealDir::new(&parent, link.name.as_name());
+        let now = at::stat(Target::At(parent_fd.as_fd(), link.name.as_name()))?;
+        self.set_upper_dir(dir, real);
+        dir.traits.clear();
+        self.table.add_key(inode, self.key(Side::Upper, &now));
+        self.stats.copy_ups.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn set_upper_dir(&self, dir: &Dir, real: Arc<RealDir>) {
+        let mut merged = dir.merged.write();
+        *merged = Arc::new(Merged { upper: Some(real), lowers: merged.lowers.clone() });
+    }
+
+    fn dir_origin(&self, lower: &Arc<RealDir>) -> Result<Vec<u8>> {
+        let fd = lower.fd(&self.layers.fds)?;
+        let Some(handle) = crate::sys::handle::of(fd.as_fd(), None)? else { return Ok(Vec::new()) };
+        let uuid = self.layers.get(lower.layer).map(|layer| layer.uuid).unwrap_or_default();
+        Ok(origin::encode(&handle, &uuid, origin::Side::Lower))
+    }
+
+    /// Copying up changes a directory that nobody changed: it keeps its times.
+    fn keep_times(&self, dir: &crate::stack::real::Fd, before: &Stat) {
+        at::copy_times(Target::Fd(dir.as_fd()), before).unwrap_or_else(|errno| {
+            crate::log::warn(format_args!("cannot keep a directory's times: {errno}"));
+        });
+    }
+
+    /// Marks a directory as holding entries that came from a lower.
+    pub(super) fn note_impure(&self, upper: Writable<'_>, dir: &Inode) -> Result<()> {
+        let traits = self.traits(dir)?;
+        if traits.has(Trait::Impure) {
+            return Ok(());
+        }
+        let fd = self.upper_fd(dir)?;
+        marks::set(Target::Fd(fd.as_fd()), upper.namespace, Mark::Impure, b"y")?;
+        traits.set(Trait::Impure);
+        Ok(())
+    }
+
+    fn trust(&self, layer: crate::stack::real::LayerId) -> Trust {
+        match self.layers.get(layer).is_some_and(|layer| layer.nosuid) && self.config.suid {
+            true => Trust::NoSetId,
+            false => Trust::Full,
+        }
+    }
+
+    /// Copies a file up; its lock is held, its parent is in the upper.
+    pub(super) fn copy_up_locked(&self, upper: Writable<'_>, inode: &Arc<Inode>, need: Need) -> Result<()> {
+        let file = file_of(inode)?;
+        let (spot, link, data) = {
+            let state = file.state.read();
+            if !needs_copy(&state, need) {
+                return Ok(());
+            }
+            let data = state.data.clone();
+            match &state.place {
+                Place::Lower(spot) => (spot.clone(), state.links.first().cloned(), data),
+                _ => {
+                    drop(state);
+                    return self.fill_metacopy(upper, inode, need);
+                }
+            }
+        };
+        let dir = spot.dir.fd(&self.layers.fds)?;
+        let target = Target::At(dir.as_fd(), spot.name.as_name());
+        let stat = at::stat(target).absent()?.ok_or_else(copyup::vanished)?;
+        let is_linked = stat.nlink > 1;
+        let to_index = is_linked && self.is_indexing();
+        let origin = match !is_linked || to_index {
+            true => Some(self.origin_of(&spot)?.unwrap_or_default()),
+            false => None,
+        };
+        let later = need == Need::Metadata && self.config.metacopy && stat.kind() == FileType::RegularFile;
+        let later = later && stat.size > 0;
+        let source_fd = match stat.kind() == FileType::RegularFile && !later && need != Need::Empty {
+            true => Some(self.open_data(inode, Access::Read)?),
+            false => None,
+        };
+        let content = match (&source_fd, later) {
+            (Some(fd), _) => Content::Copy(fd.as_fd()),
+            (None, true) => Content::Later,
+            (None, false) => Content::Empty,
+        };
+        let source = Source {
+            metadata: target,
+            stat: &stat,
+            origin: origin.as_deref(),
+            content,
+            trust: self.trust(spot.dir.layer),
+        };
+        let staged = copyup::stage(&upper, &source)?;
+        let index = match (to_index, origin.as_deref()) {
+            (true, Some(origin)) if !origin.is_empty() => Some(origin::index_name(origin)?),
+            _ => None,
+        };
+        let published = Published { inode, staged, link: link.as_ref(), lower: &stat, index };
+        let file_fd = self.publish(upper, published)?;
+        let mut state = file.state.write();
+        state.data = if later { Some(data.unwrap_or_else(|| Box::new(spot.clone()))) } else { None };
+        if !later {
+            self.switch_open(&mut state, file_fd)?;
+        }
+        drop(state);
+        self.stats.copy_ups.fetch_add(1, Ordering::Relaxed);
+        if source_fd.is_some() {
+            self.stats.copied_bytes.fetch_add(stat.size, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Makes a staged copy visible and notes the file's new place.
+    fn publish(&self, upper: Writable<'_>, copy: Published<'_, '_>) -> Result<Option<std::os::fd::OwnedFd>> {
+        let file = file_of(copy.inode)?;
+        let fd = match (&copy.index, copy.link) {
+            (Some(name), _) => {
+                let more = Nlink::Lower(0).format();
+                marks::set_if_possible(copy.staged.target(), upper.namespace, Mark::Nlink, more.as_bytes())?;
+                let index = self.index()?.fd(&self.layers.fds)?;
+                let fd = copy.staged.publish(index.as_fd(), name.as_name())?;
+                let now = at::stat(Target::At(index.as_fd(), name.as_name()))?;
+                let mut state = file.state.write();
+                state.place = Place::Index(name.clone());
+                state.nlink = i32::try_from(i64::from(copy.lower.nlink) - i64::from(now.nlink)).ok();
+                self.table.add_key(copy.inode, self.key(Side::Upper, &now));
+                fd
+            }
+            (None, Some(link)) => {
+                let parent = self.upper_fd(&link.parent)?;
+                self.note_impure(upper, &link.parent)?;
+                let mut names = self.write_names(dir_of(&link.parent)?)?;
+                let before = at::stat_fd(&parent)?;
+                let fd = copy.staged.publish(parent.as_fd(), link.name.as_name())?;
+                self.keep_times(&parent, &before);
+                if let Some(map) = &mut *names {
+                    map.set_upper(link.name.as_name(), UpperSlot::Entry(copy.inode.kind));
+                }
+                let now = at::stat(Target::At(parent.as_fd(), link.name.as_name()))?;
+                file.state.write().place = Place::Upper;
+                self.table.add_key(copy.inode, self.key(Side::Upper, &now));
+                fd
+            }
+            (None, None) => return self.publish_nowhere(upper, copy),
+        };
+        if let (Some(_), Some(link)) = (&copy.index, copy.link) {
+            self.ensure_alias_locked(upper, copy.inode, link)?;
+        }
+        Ok(fd)
+    }
+
+    /// A file that has no name any more is copied to one that has none either.
+    fn publish_nowhere(
+        &self,
+        upper: Writable<'_>,
+        copy: Published<'_, '_>,
+    ) -> Result<Option<std::os::fd::OwnedFd>> {
+        let name = upper.temporary()?;
+        let fd = copy.staged.publish(upper.work(), name.as_name())?;
+        let held = Arc::new(at::open_path(upper.work(), name.as_name())?);
+        at::unlink(upper.work(), name.as_name())?;
+        file_of(copy.inode)?.state.write().place = Place::Held(held);
+        Ok(fd)
+    }
+
+    /// Gives an indexed file a name in the upper that so far only the lowers
+    /// have; its lock is held and the name's directory is in the upper.
+    ///
+    /// # Errors
+    /// What linking gave. Nothing shows of it: the file had the name before.
+    pub(super) fn ensure_alias_locked(
+        &self,
+        upper: Writable<'_>,
+        inode: &Arc<Inode>,
+        link: &Link,
+    ) -> Result<()> {
+        let dir = dir_of(&link.parent)?;
+        let parent = self.upper_fd(&link.parent)?;
+        self.note_impure(upper, &link.parent)?;
+        let mut names = self.write_names(dir)?;
+        let slot = self.slot(&dir.merged(), &names, link.name.as_name())?;
+        if slot.upper != UpperSlot::Absent {
+            return Ok(());
+        }
+        let before = at::stat_fd(&parent)?;
+        let state = &mut *file_of(inode)?.state.write();
+        let shown = self.with_place(state, |file| {
+            let shown = i64::from(at::stat(file)?.nlink) + i64::from(state.nlink.unwrap_or(0));
+            at::link(file, parent.as_fd(), link.name.as_name())?;
+            Ok(shown)
+        })?;
+        self.keep_times(&parent, &before);
+        if let Some(map) = &mut *names {
+            map.set_upper(link.name.as_name(), UpperSlot::Entry(inode.kind));
+        }
+        let now = self.with_place(state, |file| Ok(at::stat(file)?.nlink))?;
+        self.record_nlink(upper, state, shown - i64::from(now))
+    }
+
+    /// Records how many more links an indexed file shows than it has.
+    pub(super) fn record_nlink(&self, upper: Writable<'_>, state: &mut FileState, more: i64) -> Result<()> {
+        let more = i32::try_from(more).map_err(|_| Errno::OVERFLOW)?;
+        state.nlink = Some(more);
+        self.with_place(state, |file| {
+            let value = Nlink::Upper(more).format();
+            marks::set_if_possible(file, upper.namespace, Mark::Nlink, value.as_bytes())
+        })
+    }
+
+    /// Gives a metacopy its data.
+    fn fill_metacopy(&self, upper: Writable<'_>, inode: &Arc<Inode>, need: Need) -> Result<()> {
+        let file = file_of(inode)?;
+        let from = self.open_data(inode, Access::Read)?;
+        let (to, stat) = {
+            let state = file.state.read();
+            self.with_place(&state, |target| {
+                let mut stat = at::stat(target)?;
+                if need == Need::Empty {
+                    stat.size = 0;
+                }
+                Ok((at::open_file(target, rustix::fs::OFlags::RDWR)?, stat))
+            })?
+        };
+        if need == Need::Empty {
+            rustix::fs::ftruncate(&to, 0)?;
+        }
+        copyup::fill(&upper, &to, &from, &stat)?;
+        let mut state = file.state.write();
+        state.data = None;
+        self.switch_open(&mut state, Some(to))?;
+        self.stats.copied_bytes.fetch_add(stat.size, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Lets every open of the file see the upper's data from now on.
+    fn switch_open(&self, state: &mut FileState, fd: Option<std::os::fd::OwnedFd>) -> Result<()> {
+        let Some(count) = state.open.as_ref().map(|open| open.count) else { return Ok(()) };
+        let fd = match fd {
+            Some(fd) => fd,
+            None => self.with_place(state, |file| Ok(at::open_file(file, rustix::fs::OFlags::RDWR)?))?,
+        };
+        let data = Arc::new(Data { fd, access: Access::Write, in_upper: true });
+        state.open = Some(crate::inode::Open { count, data });
+        Ok(())
+    }
+
+}
+
+/// A staged copy on its way.
+struct Published<'a, 'u> {
+    inode: &'a Arc<Inode>,
+    staged: copyup::staged::Staged<'u>,
+    link: Option<&'a Link>,
+    lower: &'a Stat,
+    /// Its name in the index, if it belongs there.
+    index: Option<NameBuf>,
+}
+
+fn needs_copy(state: &FileState, need: Need) -> bool {
+    state.is_lower() || need != Need::Metadata && state.data.is_some()
+}

@@ -1,0 +1,372 @@
+//! Names to nodes.
+
+use std::ffi::OsStr;
+use std::os::fd::AsFd;
+
+use rustix::fs::FileType;
+use rustix::io::Errno;
+
+use super::locate::link;
+use super::{Entry, dir_of};
+use crate::Union;
+use crate::error::{Absent, Result};
+use crate::inode::table::{Key, Side};
+use crate::inode::{Body, Dir, FileState, Inode, NodeId, Place, Trait, Traits};
+use crate::name::Name;
+use crate::ondisk::marks::{Marks, Opacity};
+use crate::ondisk::whiteout;
+use crate::stack::names::{LowerSlot, Merged, NameMap, Slot, UpperSlot};
+use crate::stack::real::{RealDir, Spot};
+use crate::stack::resolve::{self, Resolver, Way};
+use crate::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use crate::sys::at::{self, Stat, Target};
+
+/// A node with its attributes on disk, and one more reference to it.
+pub(super) struct Child {
+    pub inode: Arc<Inode>,
+    pub stat: Stat,
+}
+
+/// A name about to be resolved, with what its directory knows of it.
+struct Asked<'a> {
+    parent: &'a Arc<Inode>,
+    merged: &'a Merged,
+    name: Name<'a>,
+    slot: &'a Slot,
+}
+
+impl Union {
+    /// Finds `name` in a directory.
+    ///
+    /// # Errors
+    /// `ENOENT`, `ENOTDIR`, `ENAMETOOLONG`, or what the layers gave.
+    pub fn lookup(&self, parent: NodeId, name: &OsStr) -> Result<Entry> {
+        let parent = self.inode(parent)?;
+        let name = Name::from_os(name)?;
+        let child = self.child(&parent, name)?.ok_or(Errno::NOENT)?;
+        self.entry(&child)
+    }
+
+    /// A found or made node as it is reported.
+    pub(super) fn entry(&self, child: &Child) -> Result<Entry> {
+        match self.attr_from(&child.inode, &child.stat) {
+            Ok(attr) => Ok(Entry { id: child.inode.id, attr }),
+            Err(error) => {
+                self.table.forget(child.inode.id, 1);
+                Err(error)
+            }
+        }
+    }
+
+    /// Finds `name` in a directory, if it is there.
+    ///
+    /// # Errors
+    /// `ENOTDIR`, or what the layers gave.
+    pub(super) fn child(&self, parent: &Arc<Inode>, name: Name<'_>) -> Result<Option<Child>> {
+        let names = self.read_names(dir_of(parent)?)?;
+        self.child_in(parent, &names, name)
+    }
+
+    /// As [`Union::child`], with the directory's names locked by the caller.
+    pub(super) fn child_in(
+        &self,
+        parent: &Arc<Inode>,
+        names: &Option<NameMap>,
+        name: Name<'_>,
+    ) -> Result<Option<Child>> {
+        let merged = dir_of(parent)?.merged();
+        let slot = self.slot(&merged, names, name)?;
+        let asked = Asked { parent, merged: &merged, name, slot: &slot };
+        match (slot.visible(), &slot) {
+            (None, _) => Ok(None),
+            (Some(FileType::Directory), _) => self.child_dir(&asked),
+            (Some(_), Slot { upper: UpperSlot::Entry(_), .. }) => self.child_upper(&asked),
+            (Some(_), Slot { lower: LowerSlot::File(layer, _), .. }) => self.child_lower(&asked, *layer),
+            (Some(_), _) => Ok(None),
+        }
+    }
+
+    /// A directory's names, read-locked; merged ones have their map built.
+    pub(super) fn read_names<'d>(&self, dir: &'d Dir) -> Result<RwLockReadGuard<'d, Option<NameMap>>> {
+        loop {
+            let names = dir.names.read();
+            if names.is_some() || !dir.merged().is_merged() {
+                return Ok(names);
+            }
+            drop(names);
+            drop(self.write_names(dir)?);
+        }
+    }
+
+    /// A directory's names, write-locked; merged ones have their map built.
+    pub(super) fn write_names<'d>(&self, dir: &'d Dir) -> Result<RwLockWriteGuard<'d, Option<NameMap>>> {
+        let mut names = dir.names.write();
+        if names.is_none() && dir.merged().is_merged() {
+            let mut merged = (*dir.merged()).clone();
+            let before = merged.lowers.len();
+            *names = Some(NameMap::build(&mut merged, &self.layers.fds)?);
+            if merged.lowers.len() < before {
+                // An opaque file was met; the upper may have come meanwhile.
+                let mut now = dir.merged.write();
+                let upper = now.upper.clone();
+                *now = Arc::new(Merged { upper, lowers: merged.lowers });
+            }
+        }
+        Ok(names)
+    }
+
+    /// What is known of a name: from the map, or by asking the only layer.
+    pub(super) fn slot(&self, merged: &Merged, names: &Option<NameMap>, name: Name<'_>) -> Result<Slot> {
+        if let Some(map) = names {
+            return Ok(map.get(name));
+        }
+        let Some(only) = merged.top() else { return Ok(Slot::ABSENT) };
+        if whiteout::is_reserved(name) {
+            return Ok(Slot::ABSENT);
+        }
+        let dir = only.fd(&self.layers.fds)?;
+        let Some(stat) = at::stat(Target::At(dir.as_fd(), name)).absent()? else { return Ok(Slot::ABSENT) };
+        let kind = stat.kind();
+        let in_upper = merged.upper.is_some();
+        Ok(match (in_upper, stat.is_whiteout_device()) {
+            (true, true) => Slot { upper: UpperSlot::Whiteout, lower: LowerSlot::Absent },
+            (true, false) => Slot { upper: UpperSlot::Entry(kind), lower: LowerSlot::Absent },
+            (false, true) => Slot::ABSENT,
+            (false, false) if kind == FileType::Directory => {
+                let layers = smallvec::smallvec![only.layer];
+                Slot { upper: UpperSlot::Absent, lower: LowerSlot::Dir(layers) }
+            }
+            (false, false) => Slot { upper: UpperSlot::Absent, lower: LowerSlot::File(only.layer, kind) },
+        })
+    }
+
+    fn resolver(&self) -> Resolver<'_> {
+        Resolver {
+            layers: &self.layers,
+            redirects: self.config.redirect_dir,
+            metacopy: self.config.metacopy,
+        }
+    }
+
+    /// The physical identity of a file.
+    pub(super) fn key(&self, side: Side, stat: &Stat) -> Key {
+        Key { side, device: self.layers.device(stat), ino: stat.ino }
+    }
+
+    fn child_dir(&self, asked: &Asked<'_>) -> Result<Option<Child>> {
+        let upper = match (&asked.slot.upper, &asked.merged.upper) {
+            (UpperSlot::Entry(_), Some(upper)) => Some(upper),
+            _ => None,
+        };
+        let listed = match &asked.slot.lower {
+            LowerSlot::Dir(layers) => layers.clone(),
+            _ => Default::default(),
+        };
+        let (side, parent) = match (upper, listed.first()) {
+            (Some(upper), _) => (Side::Upper, upper),
+            (None, Some(layer)) => (Side::Lower, asked.merged.lower(*layer).ok_or(Errno::STALE)?),
+            (None, None) => return Ok(None),
+        };
+        let parent_fd = parent.fd(&self.layers.fds)?;
+        let target = Target::At(parent_fd.as_fd(), asked.name);
+        let Some(stat) = at::stat(target).absent()? else { return Ok(None) };
+        if side == Side::Lower && self.layers.is_hidden(&stat) {
+            return Ok(None);
+        }
+        let key = self.key(side, &stat);
+        if let Some(inode) = self.table.find(&key) {
+            self.note_dir_link(&inode, asked);
+            return Ok(Some(Child { inode, stat }));
+        }
+        let marks = if upper.is_some() { Marks::read(target)? } else { Marks::default() };
+        let way = match &marks.redirect {
+            Some(redirect) => self.resolver().follow(redirect, 0)?,
+            None => Way::Listed(listed),
+        };
+        let lowers = match marks.opacity {
+            Opacity::Opaque => Vec::new(),
+            _ => self.resolver().lower_dirs(asked.merged, asked.name, way)?,
+        };
+        let number = match lowers.first() {
+            Some(lower) if upper.is_some() => self.number(&at::stat_fd(lower.fd(&self.layers.fds)?)?),
+            _ => self.number(&stat),
+        };
+        let merged = Merged { upper: upper.map(|upper| RealDir::new(upper, asked.name)), lowers };
+        let redirect = marks.redirect.as_ref().map(|found| found.value.clone().into_boxed_slice());
+        let traits = Traits::default();
+        if upper.is_some() {
+            note_traits(&traits, &marks);
+        }
+        let body = || {
+            Body::Dir(Dir {
+                link: RwLock::new(Some(link(asked.parent, asked.name))),
+                merged: RwLock::new(Arc::new(merged)),
+                names: RwLock::new(None),
+                redirect: RwLock::new(redirect),
+                traits,
+            })
+        };
+        let private = || self.numbers.private();
+        let (inode, _) = self.table.find_or_insert(Some(key), FileType::Directory, number, private, body);
+        Ok(Some(Child { inode, stat }))
+    }
+
+    /// A directory found under another name than it was known by: the layers
+    /// changed under us, or two redirects lead to one directory.
+    fn note_dir_link(&self, inode: &Inode, asked: &Asked<'_>) {
+        let Some(dir) = inode.dir() else { return };
+        let asked = link(asked.parent, asked.name);
+        let is_known = dir.link.read().as_ref().is_some_and(|known| known.is(&asked));
+        if !is_known {
+            *dir.link.write() = Some(asked);
+        }
+    }
+
+    /// A file of the upper.
+    fn child_upper(&self, asked: &Asked<'_>) -> Result<Option<Child>> {
+        let Some(upper) = &asked.merged.upper else { return Ok(None) };
+        let dir = upper.fd(&self.layers.fds)?;
+        let target = Target::At(dir.as_fd(), asked.name);
+        let Some(stat) = at::stat(target).absent()? else { return Ok(None) };
+        let key = self.key(Side::Upper, &stat);
+        let link = link(asked.parent, asked.name);
+        if let Some(inode) = self.table.find(&key) {
+            note_file_link(&inode, link);
+            return Ok(Some(Child { inode, stat }));
+        }
+        let traits = self.traits(asked.parent)?;
+        let may_have_marks = traits.has(Trait::Impure)
+            || asked.slot.lower_shows()
+            || stat.nlink > 1
+            || resolve::may_be_metacopy(&stat);
+        let marks = if may_have_marks { Marks::read(target)? } else { Marks::default() };
+        let mut state = FileState::upper(link.clone());
+        if marks.metacopy.is_some() && stat.kind() == FileType::RegularFile {
+            let data = self.resolver().data_of(asked.merged, asked.name, 0, &marks)?;
+            state.data = Some(Box::new(data));
+        }
+        let beside = match &asked.slot.lower {
+            LowerSlot::File(layer, _) => asked.merged.lower(*layer),
+            _ => None,
+        };
+        let beside = beside.map(|dir| Spot { dir: dir.clone(), name: asked.name.to_buf() });
+        let number = self.take_origin(&mut state, &marks, &stat, beside.as_ref())?;
+        Ok(Some(self.insert_file(Some(key), stat, number, state, link)))
+    }
+
+    /// A file of a lower layer, or the upper copy that the index has of it.
+    fn child_lower(&self, asked: &Asked<'_>, layer: u16) -> Result<Option<Child>> {
+        let Some(lower) = asked.merged.lower(layer) else { return Ok(None) };
+        let dir = lower.fd(&self.layers.fds)?;
+        let target = Target::At(dir.as_fd(), asked.name);
+        let Some(stat) = at::stat(target).absent()? else { return Ok(None) };
+        let spot = Spot { dir: lower.clone(), name: asked.name.to_buf() };
+        let is_linked = stat.nlink > 1 && self.upper.is_some();
+        if is_linked && self.is_indexing() {
+            if let Some(child) = self.child_indexed(asked, &spot, &stat)? {
+                return Ok(Some(child));
+            }
+        }
+        // Without an index, copying one name up breaks it from the others: each
+        // is a node of its own from the start.
+        let key = (!is_linked || self.is_indexing()).then(|| self.key(Side::Lower, &stat));
+        let link = link(asked.parent, asked.name);
+        if let Some(inode) = key.and_then(|key| self.table.find(&key)) {
+            note_file_link(&inode, link);
+            let stat = self.stat(&inode)?;
+            return Ok(Some(Child { inode, stat }));
+        }
+        let mut data = None;
+        let is_lowest = self.layers.is_bottom(layer) && self.layers.data_only().is_empty();
+        if !is_lowest && resolve::may_be_metacopy(&stat) {
+            let marks = Marks::read(target)?;
+            if marks.metacopy.is_some() {
+                data = Some(Box::new(self.resolver().data_of(asked.merged, asked.name, layer, &marks)?));
+            }
+        }
+        let number = self.number(&stat);
+        let state = FileState::lower(link.clone(), spot, data);
+        Ok(Some(self.insert_file(key, stat, number, state, link)))
+    }
+
+    /// The upper copy of a hard-linked lower file, found by its file handle.
+    fn child_indexed(&self, asked: &Asked<'_>, spot: &Spot, lower: &Stat) -> Result<Option<Child>> {
+        let Some(origin) = self.origin_of(spot)? else { return Ok(None) };
+        let name = crate::ondisk::origin::index_name(&origin)?;
+        let index = self.index()?.fd(&self.layers.fds)?;
+        let target = Target::At(index.as_fd(), name.as_name());
+        let Some(stat) = at::stat(target).absent()? else { return Ok(None) };
+        if stat.kind() != lower.kind() {
+            return Ok(None);
+        }
+        let key = self.key(Side::Upper, &stat);
+        let link = link(asked.parent, asked.name);
+        if let Some(inode) = self.table.find(&key) {
+            note_file_link(&inode, link);
+            return Ok(Some(Child { inode, stat }));
+        }
+        let marks = Marks::read(target)?;
+        let mut state = FileState::upper(link.clone());
+        state.place = Place::Index(name);
+        if marks.metacopy.is_some() && stat.kind() == FileType::RegularFile {
+            state.data = Some(Box::new(spot.clone()));
+        }
+        let number = self.take_origin(&mut state, &marks, &stat, Some(spot))?;
+        Ok(Some(self.insert_file(Some(key), stat, number, state, link)))
+    }
+
+    fn insert_file(
+        &self,
+        key: Option<Key>,
+        stat: Stat,
+        number: NodeId,
+        state: FileState,
+        link: crate::inode::Link,
+    ) -> Child {
+        let body = || Body::File(crate::inode::File { state: RwLock::new(state) });
+        let private = || self.numbers.private();
+        let (inode, found) = self.table.find_or_insert(key, stat.kind(), number, private, body);
+        if found == crate::inode::table::Found::Before {
+            note_file_link(&inode, link);
+        }
+        Child { inode, stat }
+    }
+
+    /// The number a file has of its own.
+    pub(super) fn number(&self, stat: &Stat) -> NodeId {
+        self.numbers.compose(self.layers.device(stat), stat.ino)
+    }
+
+    /// What creation in a directory must know of it, learnt once.
+    pub(super) fn traits<'d>(&self, dir: &'d Inode) -> Result<&'d Traits> {
+        let dir = dir_of(dir)?;
+        if !dir.traits.has(Trait::Known) {
+            let marks = match &dir.merged().upper {
+                Some(upper) => Marks::read(Target::Fd(upper.fd(&self.layers.fds)?.as_fd()))?,
+                None => Marks::default(),
+            };
+            if dir.merged().upper.is_some() {
+                note_traits(&dir.traits, &marks);
+            }
+        }
+        Ok(&dir.traits)
+    }
+}
+
+fn note_traits(traits: &Traits, marks: &Marks) {
+    if marks.impure {
+        traits.set(Trait::Impure);
+    }
+    if marks.default_acl {
+        traits.set(Trait::DefaultAcl);
+    }
+    traits.set(Trait::Known);
+}
+
+fn note_file_link(inode: &Inode, link: crate::inode::Link) {
+    let Some(file) = inode.file() else { return };
+    let is_known = file.state.read().has_link(&link);
+    if !is_known {
+        file.state.write().add_link(link);
+    }
+}

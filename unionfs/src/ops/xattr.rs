@@ -1,0 +1,131 @@
+//! Extended attributes, with our own marks kept out of sight.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+
+use rustix::fs::XattrFlags;
+use rustix::io::Errno;
+
+use super::ensure::Need;
+use super::virtual_xattr;
+use crate::Union;
+use crate::error::Result;
+use crate::inode::NodeId;
+use crate::ondisk::marks::DEFAULT_ACL;
+use crate::ondisk::private::{self, Stored};
+use crate::sys::xattr;
+
+/// When an attribute may be set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetMode {
+    /// Always.
+    Any,
+    /// Only if it is not there.
+    Create,
+    /// Only if it is.
+    Replace,
+}
+
+impl Union {
+    /// The value of an attribute; with an empty buffer, its size.
+    ///
+    /// # Errors
+    /// `ENODATA`, `ERANGE`, or what the layer gave.
+    pub fn getxattr(&self, id: NodeId, name: &OsStr, buffer: &mut [u8]) -> Result<usize> {
+        let inode = self.inode(id)?;
+        if let Some(value) = virtual_xattr::value(self, &inode, name)? {
+            return virtual_xattr::copy_out(&value, buffer);
+        }
+        let name = c_name(name)?;
+        let name = match private::to_disk(&name) {
+            Stored::Same(name) => name.to_owned(),
+            Stored::Escaped(name) => name,
+            Stored::Refused => return Err(Errno::NODATA.into()),
+        };
+        if self.is_acl_off(&name) {
+            return Err(Errno::OPNOTSUPP.into());
+        }
+        self.with_metadata(&inode, |target| Ok(xattr::get(target, &name, buffer)?))
+    }
+
+    /// The names of all attributes, each ended by a NUL.
+    ///
+    /// # Errors
+    /// What the layer gave.
+    pub fn listxattr(&self, id: NodeId) -> Result<Vec<u8>> {
+        let inode = self.inode(id)?;
+        let names = self.with_metadata(&inode, xattr::list)?;
+        let mut shown = Vec::with_capacity(names.len());
+        for name in names.split(|&b| b == 0).filter(|name| !name.is_empty()) {
+            if let Some(name) = private::from_disk(name) {
+                shown.extend_from_slice(&name);
+                shown.push(0);
+            }
+        }
+        Ok(shown)
+    }
+
+    /// Sets an attribute; copies no data.
+    ///
+    /// # Errors
+    /// `EROFS`, `EEXIST`, `ENODATA`, `EPERM` for what is private to the store,
+    /// or what the upper gave.
+    pub fn setxattr(&self, id: NodeId, name: &OsStr, value: &[u8], mode: SetMode) -> Result<()> {
+        let flags = match mode {
+            SetMode::Any => XattrFlags::empty(),
+            SetMode::Create => XattrFlags::CREATE,
+            SetMode::Replace => XattrFlags::REPLACE,
+        };
+        self.change_xattr(id, name, |target, name| Ok(xattr::set(target, name, value, flags)?))
+    }
+
+    /// Removes an attribute; copies no data, and nothing where it is absent.
+    ///
+    /// # Errors
+    /// As [`Union::setxattr`].
+    pub fn removexattr(&self, id: NodeId, name: &OsStr) -> Result<()> {
+        let upper = self.writable()?;
+        // Removing what is not there must not copy a file up.
+        if self.getxattr(id, name, &mut []).is_err_and(|error| error.errno() == Errno::NODATA) {
+            return Err(Errno::NODATA.into());
+        }
+        let _proof = upper;
+        self.change_xattr(id, name, |target, name| Ok(xattr::remove(target, name)?))
+    }
+
+    fn change_xattr(
+        &self,
+        id: NodeId,
+        name: &OsStr,
+        change: impl FnOnce(xattr::Target<'_>, &CStr) -> Result<()>,
+    ) -> Result<()> {
+        let upper = self.writable()?;
+        let inode = self.inode(id)?;
+        if virtual_xattr::is_virtual(name) {
+            return Err(Errno::PERM.into());
+        }
+        let name = c_name(name)?;
+        let stored = match private::to_disk(&name) {
+            Stored::Same(name) => name.to_owned(),
+            Stored::Escaped(name) => name,
+            Stored::Refused => return Err(Errno::PERM.into()),
+        };
+        if self.is_acl_off(&stored) {
+            return Err(Errno::OPNOTSUPP.into());
+        }
+        self.ensure_upper(upper, &inode, Need::Metadata)?;
+        self.with_metadata(&inode, |target| change(target, &stored))?;
+        if let Some(dir) = inode.dir().filter(|_| stored.as_c_str() == DEFAULT_ACL) {
+            dir.traits.clear();
+        }
+        Ok(())
+    }
+
+    fn is_acl_off(&self, name: &CStr) -> bool {
+        !self.config.acl && name.to_bytes().starts_with(b"system.posix_acl_")
+    }
+}
+
+fn c_name(name: &OsStr) -> Result<CString> {
+    CString::new(name.as_bytes()).map_err(|_| Errno::INVAL.into())
+}

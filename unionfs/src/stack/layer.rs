@@ -1,0 +1,147 @@
+//! The layers of a union, opened and told apart.
+
+use std::collections::HashSet;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, StatVfsMountFlags};
+
+use super::real::{Fds, LayerId, RealDir};
+use crate::config::{Config, Submounts};
+use crate::error::{Error, Result};
+use crate::sync::{Arc, RwLock};
+use crate::sys::at::{self, Stat};
+use crate::sys::{handle, mount};
+
+/// Descriptors on directories that may be given up again; the hard limit is
+/// shared with open files, which cannot.
+const HELD_DIRECTORIES: usize = 4096;
+
+/// One layer.
+pub struct Layer {
+    /// Its root.
+    pub root: Arc<RealDir>,
+    /// As the user named it.
+    pub path: PathBuf,
+    /// The file system's identity, as file handles carry it.
+    pub uuid: [u8; 16],
+    /// Whether it was mounted `nosuid`.
+    pub nosuid: bool,
+    /// A descriptor file handles can be opened by, where the root is readable.
+    pub handles: Option<OwnedFd>,
+}
+
+impl Layer {
+    /// Opens one layer.
+    ///
+    /// # Errors
+    /// A sentence that names the directory.
+    pub fn open(id: LayerId, path: &Path, submounts: Submounts) -> Result<Layer> {
+        let context = |error: rustix::io::Errno| {
+            Error::from(error).context(format_args!("cannot open layer {}", path.display()))
+        };
+        let fd = mount::hold_root(path, submounts).map_err(context)?;
+        let handles = at::open_listing(fd.as_fd()).ok();
+        let flags = rustix::fs::fstatvfs(&fd).map_err(context)?.f_flag;
+        Ok(Layer {
+            path: path.to_owned(),
+            uuid: handles.as_ref().map(|fd| handle::file_system_uuid(fd.as_fd())).unwrap_or_default(),
+            nosuid: flags.contains(StatVfsMountFlags::NOSUID),
+            handles,
+            root: RealDir::root(id, fd),
+        })
+    }
+}
+
+/// Every read-only layer, and what is known across layers.
+pub struct Layers {
+    /// Lowers from the top, then data-only ones; `lower[0]` has [`LayerId`] 1.
+    lower: Vec<Layer>,
+    /// How many of them are ordinary lowers.
+    ordinary: usize,
+    /// The bounded set of directory descriptors.
+    pub fds: Fds,
+    devices: RwLock<Vec<u64>>,
+    hidden: HashSet<(u64, u64)>,
+    is_crossing: bool,
+}
+
+impl Layers {
+    /// Opens the layers of a configuration, the upper excepted.
+    ///
+    /// # Errors
+    /// A sentence that names the layer which cannot be opened, or `E2BIG` for
+    /// more layers than an index can count.
+    pub fn open(config: &Config) -> Result<Layers> {
+        let paths = config.lowers.iter().chain(&config.data_only);
+        let mut lower = Vec::new();
+        for (index, path) in paths.enumerate() {
+            let Ok(id) = LayerId::try_from(index + 1) else {
+                return Err(Error::new(rustix::io::Errno::TOOBIG, "more than 65,535 layers"));
+            };
+            lower.push(Layer::open(id, path, config.submounts)?);
+        }
+        let mut hidden = HashSet::new();
+        for path in &config.hidden {
+            let fd = mount::hold_root(path, Submounts::Cross)
+                .map_err(|e| Error::from(e).context(format_args!("cannot hide {}", path.display())))?;
+            let stat = at::stat_fd(&fd)?;
+            hidden.insert((stat.dev, stat.ino));
+        }
+        Ok(Layers {
+            lower,
+            ordinary: config.lowers.len(),
+            fds: Fds::new(HELD_DIRECTORIES),
+            devices: RwLock::new(Vec::new()),
+            hidden,
+            is_crossing: config.submounts == Submounts::Cross,
+        })
+    }
+
+    /// The lowers that are listed and looked up in, topmost first.
+    pub fn ordinary(&self) -> &[Layer] {
+        &self.lower[..self.ordinary]
+    }
+
+    /// The layers that only hold data.
+    pub fn data_only(&self) -> &[Layer] {
+        &self.lower[self.ordinary..]
+    }
+
+    /// A read-only layer by its id.
+    pub fn get(&self, id: LayerId) -> Option<&Layer> {
+        self.lower.get(usize::from(id).checked_sub(1)?)
+    }
+
+    /// Whether nothing ordinary is below this layer.
+    pub fn is_bottom(&self, id: LayerId) -> bool {
+        usize::from(id) == self.ordinary
+    }
+
+    /// A small number for a file's file system, the same for all its files.
+    pub fn device(&self, stat: &Stat) -> u16 {
+        let find = |devices: &[u64]| devices.iter().position(|&dev| dev == stat.dev);
+        if let Some(index) = find(&self.devices.read()) {
+            return index as u16;
+        }
+        let mut devices = self.devices.write();
+        let index = find(&devices).unwrap_or_else(|| {
+            devices.push(stat.dev);
+            devices.len() - 1
+        });
+        // Beyond 65,535 file systems numbers may collide, and are then replaced
+        // by private ones.
+        index.min(usize::from(u16::MAX)) as u16
+    }
+
+    /// Whether a listed entry's number must be looked up: it may be hidden, or
+    /// another file system may be mounted on it.
+    pub fn must_look_up(&self, kind: FileType) -> bool {
+        kind == FileType::Directory && (self.is_crossing || !self.hidden.is_empty())
+    }
+
+    /// Whether a directory of a lower is to be treated as absent.
+    pub fn is_hidden(&self, stat: &Stat) -> bool {
+        !self.hidden.is_empty() && self.hidden.contains(&(stat.dev, stat.ino))
+    }
+}

@@ -1,0 +1,234 @@
+//! One directory of one layer, and the bounded set of descriptors held on them.
+//!
+//! Everything in a layer is reached as (directory descriptor, name). A
+//! [`RealDir`] knows its parent and name, so a descriptor that was given up can
+//! be had again; a directory moved by a rename is told its new place, and one
+//! that was removed keeps its descriptor to the end.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use crate::error::Result;
+use crate::name::{Name, NameBuf};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Arc, Mutex, RwLock, Weak};
+use crate::sys::at;
+
+/// Index of a layer in the stack: 0 is the upper (there or not), then the
+/// lowers from the top, then the data-only ones.
+pub type LayerId = u16;
+
+/// A descriptor that several operations may be using.
+pub type Fd = Arc<OwnedFd>;
+
+/// One directory of one layer.
+pub struct RealDir {
+    /// Its layer.
+    pub layer: LayerId,
+    at: RwLock<Place>,
+    fd: RwLock<Option<Fd>>,
+    used: AtomicBool,
+}
+
+enum Place {
+    /// The layer's root: its descriptor is never given up.
+    Root,
+    /// An entry of another directory.
+    In(Arc<RealDir>, NameBuf),
+    /// Removed: only the descriptor is left.
+    Gone,
+}
+
+impl RealDir {
+    /// The root of a layer.
+    pub fn root(layer: LayerId, fd: OwnedFd) -> Arc<RealDir> {
+        Arc::new(RealDir {
+            layer,
+            at: RwLock::new(Place::Root),
+            fd: RwLock::new(Some(Arc::new(fd))),
+            used: AtomicBool::new(true),
+        })
+    }
+
+    /// The directory `name` in `parent`, not opened yet.
+    pub fn new(parent: &Arc<RealDir>, name: Name<'_>) -> Arc<RealDir> {
+        Arc::new(RealDir {
+            layer: parent.layer,
+            at: RwLock::new(Place::In(parent.clone(), name.to_buf())),
+            fd: RwLock::new(None),
+            used: AtomicBool::new(false),
+        })
+    }
+
+    /// A descriptor of the directory, opened if none is held.
+    ///
+    /// # Errors
+    /// What opening it gave; `ENOENT` once it is gone without a descriptor.
+    pub fn fd(self: &Arc<Self>, fds: &Fds) -> Result<Fd> {
+        if let Some(fd) = self.held() {
+            return Ok(fd);
+        }
+        // Up to the first directory with a descriptor, then down again: paths
+        // may be far deeper than a stack.
+        let mut closed = vec![self.clone()];
+        let mut fd = loop {
+            let parent = match closed.last().map(|dir| dir.parent()) {
+                Some(Some(parent)) => parent,
+                _ => return Err(Errno::NOENT.into()),
+            };
+            match parent.held() {
+                Some(fd) => break fd,
+                None => closed.push(parent),
+            }
+        };
+        for dir in closed.iter().rev() {
+            fd = dir.open_in(&fd)?;
+            fds.opened(dir);
+        }
+        Ok(fd)
+    }
+
+    fn held(&self) -> Option<Fd> {
+        let fd = self.fd.read().clone();
+        if fd.is_some() {
+            self.used.store(true, Ordering::Relaxed);
+        }
+        fd
+    }
+
+    fn parent(&self) -> Option<Arc<RealDir>> {
+        match &*self.at.read() {
+            Place::In(parent, _) => Some(parent.clone()),
+            Place::Root | Place::Gone => None,
+        }
+    }
+
+    /// Opens the directory below its parent's descriptor; a rename of it waits.
+    fn open_in(&self, parent: &Fd) -> Result<Fd> {
+        let at = self.at.read();
+        let Place::In(_, name) = &*at else { return Err(Errno::NOENT.into()) };
+        let opened = Arc::new(at::open_dir(parent.as_fd(), name.as_name())?);
+        Ok(self.fd.write().get_or_insert(opened).clone())
+    }
+
+    /// Runs `rename`, which gives the directory a new place, and notes it: no
+    /// descriptor is opened by the old place meanwhile.
+    ///
+    /// # Errors
+    /// What `rename` gave; the place is then unchanged.
+    pub fn moved<T>(
+        &self,
+        parent: &Arc<RealDir>,
+        name: Name<'_>,
+        rename: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let mut at = self.at.write();
+        let value = rename()?;
+        *at = Place::In(parent.clone(), name.to_buf());
+        Ok(value)
+    }
+
+    /// Runs `remove`, after which the directory has no place: its descriptor
+    /// stays for whoever still holds it.
+    ///
+    /// # Errors
+    /// What opening it or `remove` gave; nothing is changed then.
+    pub fn removed<T>(self: &Arc<Self>, fds: &Fds, remove: impl FnOnce() -> Result<T>) -> Result<T> {
+        let held = self.fd(fds)?;
+        let mut at = self.at.write();
+        let value = remove()?;
+        *at = Place::Gone;
+        *self.fd.write() = Some(held);
+        Ok(value)
+    }
+
+    /// The names from the layer's root down to here.
+    pub fn path(&self) -> Vec<NameBuf> {
+        let mut names = Vec::new();
+        let mut next = self.step(&mut names);
+        while let Some(dir) = next {
+            next = dir.step(&mut names);
+        }
+        names.reverse();
+        names
+    }
+
+    fn step(&self, names: &mut Vec<NameBuf>) -> Option<Arc<RealDir>> {
+        match &*self.at.read() {
+            Place::In(parent, name) => {
+                names.push(name.clone());
+                Some(parent.clone())
+            }
+            Place::Root | Place::Gone => None,
+        }
+    }
+
+    /// Gives up the descriptor, unless the directory could not be had again.
+    fn give_up(&self) {
+        if matches!(*self.at.read(), Place::In(..)) {
+            *self.fd.write() = None;
+        }
+    }
+}
+
+/// The directories whose descriptors may be given up, oldest first: a clock.
+pub struct Fds {
+    limit: usize,
+    queue: Mutex<VecDeque<Weak<RealDir>>>,
+}
+
+impl Fds {
+    /// Holds at most about `limit` descriptors.
+    pub fn new(limit: usize) -> Fds {
+        Fds { limit, queue: Mutex::new(VecDeque::new()) }
+    }
+
+    fn opened(&self, dir: &Arc<RealDir>) {
+        let mut victims = Vec::new();
+        {
+            let mut queue = self.queue.lock();
+            queue.push_back(Arc::downgrade(dir));
+            let mut chances = queue.len();
+            while queue.len() > self.limit && chances > 0 {
+                chances -= 1;
+                let Some(oldest) = queue.pop_front() else { break };
+                let Some(oldest) = oldest.upgrade() else { continue };
+                if oldest.used.swap(false, Ordering::Relaxed) {
+                    queue.push_back(Arc::downgrade(&oldest));
+                } else {
+                    victims.push(oldest);
+                }
+            }
+        }
+        for victim in victims {
+            victim.give_up();
+        }
+    }
+}
+
+/// A file of a layer: its directory there and its name.
+#[derive(Clone)]
+pub struct Spot {
+    /// The directory.
+    pub dir: Arc<RealDir>,
+    /// The name in it.
+    pub name: NameBuf,
+}
+
+impl Spot {
+    /// Calls `f` with the file as a system call names it.
+    ///
+    /// # Errors
+    /// What opening the directory or `f` gave.
+    pub fn with<T>(&self, fds: &Fds, f: impl FnOnce(at::Target<'_>) -> Result<T>) -> Result<T> {
+        let dir = self.dir.fd(fds)?;
+        f(at::Target::At(dir.as_fd(), self.name.as_name()))
+    }
+}
+
+/// A directory's descriptor as a system call takes it.
+pub fn borrowed(fd: &Fd) -> BorrowedFd<'_> {
+    fd.as_fd()
+}

@@ -1,0 +1,231 @@
+//! The merge rule below one name: which lower directories belong to it, and
+//! where a metacopy's data is.
+//!
+//! Redirects are walked component by component from held descriptors: they are
+//! checked names, so they cannot leave their layer. Each redirect moves the
+//! search to a lower layer, so chains end.
+
+use std::os::fd::AsFd;
+
+use rustix::fs::FileType;
+use rustix::io::Errno;
+use smallvec::SmallVec;
+
+use super::layer::{Layer, Layers};
+use super::names::Merged;
+use super::real::{LayerId, RealDir, Spot};
+use crate::config::{Namespace, RedirectDir};
+use crate::error::{Absent, Error, Result};
+use crate::name::{Name, NameBuf};
+use crate::ondisk::marks::{Found, Marks, Opacity};
+use crate::ondisk::redirect::{self, Redirect};
+use crate::sync::Arc;
+use crate::sys::at::{self, Target};
+
+/// Where the next layers are searched.
+pub enum Way {
+    /// These layers, which are known to have the directory under its own name.
+    Listed(SmallVec<[LayerId; 4]>),
+    /// Under this name in the parent's lower directories.
+    Sibling(NameBuf),
+    /// Under this path from each layer's root.
+    Path(Vec<NameBuf>),
+}
+
+/// What one layer has at the end of a way.
+enum Step {
+    /// A directory.
+    Dir(Arc<RealDir>, Marks),
+    /// A file that is not one, or a whiteout: nothing below shows.
+    End,
+    /// Nothing.
+    Absent,
+}
+
+/// The rules that do not change while mounted.
+pub struct Resolver<'a> {
+    /// The layers.
+    pub layers: &'a Layers,
+    /// Whose redirects are followed.
+    pub redirects: RedirectDir,
+    /// Whether metacopies are.
+    pub metacopy: bool,
+}
+
+impl Resolver<'_> {
+    /// The lower directories merged under `name` of `parent`, topmost first.
+    ///
+    /// # Errors
+    /// `EPERM` for a redirect that may not be followed, `EIO` for one that is
+    /// malformed, else what the layers gave.
+    pub fn lower_dirs(&self, parent: &Merged, name: Name<'_>, mut way: Way) -> Result<Vec<Arc<RealDir>>> {
+        let mut found = Vec::new();
+        for layer in self.layers.ordinary() {
+            let id = layer.root.layer;
+            let step = match &way {
+                Way::Listed(layers) if !layers.contains(&id) => continue,
+                Way::Listed(_) => self.step_beside(parent, id, name)?,
+                Way::Sibling(name) => self.step_beside(parent, id, name.as_name())?,
+                Way::Path(path) => self.step_path(layer, path)?,
+            };
+            let (dir, marks) = match step {
+                Step::Dir(dir, marks) => (dir, marks),
+                Step::End => break,
+                Step::Absent => continue,
+            };
+            found.push(dir);
+            if marks.opacity == Opacity::Opaque {
+                break;
+            }
+            if let Some(redirect) = marks.redirect.filter(|_| !self.layers.is_bottom(id)) {
+                way = self.follow(&redirect, id)?;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Turns a redirect found in layer `from` into the way on.
+    ///
+    /// # Errors
+    /// `EPERM` where it may not be followed, `EIO` where it is malformed.
+    pub fn follow(&self, redirect: &Found, from: LayerId) -> Result<Way> {
+        self.may_follow(redirect.namespace, from)?;
+        match redirect::parse(&redirect.value) {
+            Ok(Redirect::Absolute(path)) => Ok(Way::Path(path)),
+            Ok(Redirect::Sibling(name)) => Ok(Way::Sibling(name)),
+            Err(_) => Err(Error::new(Errno::IO, format!("layer {from} has a malformed redirect"))),
+        }
+    }
+
+    /// In the `user.` namespace anyone may have written the mark: in the lowers
+    /// it is believed only when the user asked for it.
+    fn may_follow(&self, namespace: Namespace, from: LayerId) -> Result<()> {
+        let allowed = match self.redirects {
+            RedirectDir::On | RedirectDir::Follow => true,
+            RedirectDir::Auto => namespace == Namespace::Trusted || from == 0,
+            RedirectDir::NoFollow => false,
+        };
+        if allowed {
+            return Ok(());
+        }
+        let sentence = format!(
+            "layer {from} has a redirect that may not be followed\nhint: mount with redirect_dir=on if its maker is trusted"
+        );
+        Err(Error::new(Errno::PERM, sentence))
+    }
+
+    fn step_beside(&self, parent: &Merged, layer: LayerId, name: Name<'_>) -> Result<Step> {
+        match parent.lower(layer) {
+            Some(dir) => self.step(dir, name),
+            None => Ok(Step::Absent),
+        }
+    }
+
+    /// One component in one layer.
+    fn step(&self, dir: &Arc<RealDir>, name: Name<'_>) -> Result<Step> {
+        let fd = dir.fd(&self.layers.fds)?;
+        let target = Target::At(fd.as_fd(), name);
+        let Some(stat) = at::stat(target).absent()? else { return Ok(Step::Absent) };
+        if stat.kind() != FileType::Directory || self.layers.is_hidden(&stat) {
+            return Ok(Step::End);
+        }
+        // Below the bottom there is nothing to hide or redirect to.
+        let marks = if self.layers.is_bottom(dir.layer) { Marks::default() } else { Marks::read(target)? };
+        Ok(Step::Dir(RealDir::new(dir, name), marks))
+    }
+
+    /// A whole path in one layer. A redirect on an inner directory is part of
+    /// the layers further down and cannot be followed in this one.
+    fn step_path(&self, layer: &Layer, path: &[NameBuf]) -> Result<Step> {
+        let mut step = Step::Dir(layer.root.clone(), Marks::default());
+        for name in path {
+            let Step::Dir(dir, _) = &step else { break };
+            step = self.step(dir, name.as_name())?;
+        }
+        Ok(step)
+    }
+
+    /// Where the data of a metacopy lies that layer `from` has at `name` of
+    /// `parent`.
+    ///
+    /// # Errors
+    /// `EIO` where there is no such file, `EPERM` where metacopies may not be
+    /// followed, else what the layers gave.
+    pub fn data_of(&self, parent: &Merged, name: Name<'_>, from: LayerId, marks: &Marks) -> Result<Spot> {
+        let Some(namespace) = marks.metacopy.filter(|_| self.metacopy) else {
+            let sentence = format!("{name:?} in layer {from} is a metacopy\nhint: mount with metacopy=on");
+            return Err(Error::new(Errno::PERM, sentence));
+        };
+        self.may_follow(namespace, from)?;
+        let mut way = Way::Sibling(name.to_buf());
+        if let Some(redirect) = &marks.redirect {
+            way = self.follow(redirect, from)?;
+        }
+        for layer in self.layers.ordinary().iter().skip(usize::from(from)) {
+            let id = layer.root.layer;
+            let spot = match &way {
+                Way::Sibling(name) => parent.lower(id).map(|dir| Spot { dir: dir.clone(), name: name.clone() }),
+                Way::Path(path) => self.spot_at(layer, path)?,
+                Way::Listed(_) => None,
+            };
+            let Some(spot) = spot else { continue };
+            match self.look_for_data(&spot)? {
+                Data::Here => return Ok(spot),
+                Data::Absent => {}
+                Data::Further(marks) => {
+                    if let Some(redirect) = &marks.redirect {
+                        way = self.follow(redirect, id)?;
+                    }
+                }
+            }
+        }
+        if let Way::Path(path) = &way {
+            for layer in self.layers.data_only() {
+                let Some(spot) = self.spot_at(layer, path)? else { continue };
+                if let Data::Here = self.look_for_data(&spot)? {
+                    return Ok(spot);
+                }
+            }
+        }
+        Err(Error::new(Errno::IO, format!("the data of metacopy {name:?} is in no layer")))
+    }
+
+    fn spot_at(&self, layer: &Layer, path: &[NameBuf]) -> Result<Option<Spot>> {
+        let Some((name, dirs)) = path.split_last() else { return Ok(None) };
+        match self.step_path(layer, dirs)? {
+            Step::Dir(dir, _) => Ok(Some(Spot { dir, name: name.clone() })),
+            Step::End | Step::Absent => Ok(None),
+        }
+    }
+
+    fn look_for_data(&self, spot: &Spot) -> Result<Data> {
+        let dir = match spot.dir.fd(&self.layers.fds) {
+            Ok(dir) => dir,
+            Err(error) if error.errno() == Errno::NOENT => return Ok(Data::Absent),
+            Err(error) => return Err(error),
+        };
+        let target = Target::At(dir.as_fd(), spot.name.as_name());
+        let Some(stat) = at::stat(target).absent()? else { return Ok(Data::Absent) };
+        if stat.kind() != FileType::RegularFile {
+            return Err(Error::new(Errno::IO, format!("the data of a metacopy, {:?}, is no file", spot.name)));
+        }
+        if !may_be_metacopy(&stat) {
+            return Ok(Data::Here);
+        }
+        let marks = Marks::read(target)?;
+        Ok(if marks.metacopy.is_some() { Data::Further(marks) } else { Data::Here })
+    }
+}
+
+enum Data {
+    Here,
+    Further(Marks),
+    Absent,
+}
+
+/// Whether a regular file's attributes must be read to know that its data is
+/// its own: a metacopy has no blocks, so a dense file is none.
+pub fn may_be_metacopy(stat: &at::Stat) -> bool {
+    let sparse = stat.blocks.saturating_mul(512) < stat.size || stat.size == 0;
+    stat.kind() == FileType::RegularFile && sparse
+}
