@@ -67,8 +67,6 @@ pub struct Layers {
     /// More options, in the kernel's words (`name` or `name=value`). Empty
     /// means [`FEATURES`] for the kernel and the defaults for the others.
     pub options: Vec<String>,
-    /// A program, with its arguments, that runs our daemon (a tracer).
-    pub launcher: Vec<String>,
 }
 
 impl Layers {
@@ -108,22 +106,6 @@ impl Layers {
             text.extend(option.bytes());
         }
         OsStr::from_bytes(&text).to_owned()
-    }
-}
-
-/// Our program under the name that takes fuse-overlayfs's words.
-fn launched(launcher: &[String], program: &Path) -> Command {
-    match launcher.split_first() {
-        None => {
-            let mut command = Command::new(program);
-            command.arg0("runionfs");
-            command
-        }
-        Some((tracer, arguments)) => {
-            let mut command = Command::new(tracer);
-            command.args(arguments).arg(program);
-            command
-        }
     }
 }
 
@@ -168,8 +150,8 @@ impl Mount {
                 // Named `runionfs` it takes fuse-overlayfs's words, where `-f`
                 // means foreground. As root alone, all that the kernel offers
                 // is asked for, since that is what we compare with.
-                let mut command = launched(&layers.launcher, &binary::mount_runionfs()?);
-                command.args(["-f", "-o", "suid,dev", "-o"]).arg(layers.option_string());
+                let mut command = Command::new(binary::mount_runionfs()?);
+                command.arg0("runionfs").args(["-f", "-o", "suid,dev", "-o"]).arg(layers.option_string());
                 Some(start(command.arg(path), path)?)
             }
             Driver::FuseOverlayfs => {
