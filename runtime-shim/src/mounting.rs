@@ -10,6 +10,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -17,7 +18,10 @@ use rustix::fs::{CWD, statfs};
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, UnmountFlags, open_tree, unmount};
 
+use rustix::process::{WaitOptions, waitpid};
+
 use crate::failure::{Context, Failure, Result};
+use crate::sys::{self, Namespaces, Side, SignalSet};
 
 /// The helper's name as cargo builds it; looked for beside this program.
 const BUILT: &str = "mount-runionfs";
@@ -101,17 +105,23 @@ fn is_program(path: &Path) -> bool {
 
 /// Mounts at `mount_point` and gives the mount as a detached tree.
 ///
-/// The helper says itself, on stderr, why it could not.
-pub fn mount(helper: &Path, options: Options, mount_point: &Path) -> Result<OwnedFd> {
-    let status = Command::new(helper)
-        .args([OsStr::new("-o"), &options.into_os_string()])
-        .arg(mount_point)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .status()
-        .context(|| format!("cannot run the mount helper {}", helper.display()))?;
-    if !status.success() {
-        return Err(Failure::new(format!("cannot mount the view: the mount helper failed ({status})")));
+/// The helper, and the server it leaves behind, begin with `signals` blocked.
+/// It says itself, on stderr, why it could not mount.
+pub fn mount(helper: &Path, signals: &SignalSet, options: Options, mount_point: &Path) -> Result<OwnedFd> {
+    let context = || format!("cannot run the mount helper {}", helper.display());
+    let mut command = Command::new(helper);
+    command.args([OsStr::new("-o"), &options.into_os_string()]).arg(mount_point);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let status = match sys::clone(Namespaces::NONE).context(context)? {
+        Side::Child => {
+            let error = signals.restore().err().unwrap_or_else(|| command.exec());
+            let failure = Failure::new(format!("{}: {error}", context()));
+            std::process::exit(i32::from(failure.report()));
+        }
+        Side::Parent(pid) => waitpid(Some(pid), WaitOptions::empty()).context(context)?,
+    };
+    if status.and_then(|(_, status)| status.exit_status()) != Some(0) {
+        return Err(Failure::new("cannot mount the view: the mount helper failed"));
     }
     let is_fuse = statfs(mount_point).is_ok_and(|stat| stat.f_type == FUSE_SUPER_MAGIC);
     if !is_fuse {

@@ -4,7 +4,6 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd};
-use std::ptr;
 
 use rustix::process::Pid;
 
@@ -94,11 +93,23 @@ impl SignalSet {
         SignalSet(set)
     }
 
-    /// Keeps these signals queued until [`SignalSet::wait`] takes them.
-    pub fn block(&self) -> io::Result<()> {
-        // SAFETY: reads an initialised set and stores no old one.
-        match unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const self.0, ptr::null_mut()) } {
-            0 => Ok(()),
+    /// Keeps these signals queued until [`SignalSet::wait`] takes them, and
+    /// gives the set that was blocked before.
+    pub fn block(&self) -> io::Result<SignalSet> {
+        self.change_mask(libc::SIG_BLOCK)
+    }
+
+    /// Blocks these signals and no others: what a program to be executed is to
+    /// begin with.
+    pub fn restore(&self) -> io::Result<()> {
+        self.change_mask(libc::SIG_SETMASK).map(|_replaced| ())
+    }
+
+    fn change_mask(&self, how: libc::c_int) -> io::Result<SignalSet> {
+        let mut old = SignalSet::of(&[]);
+        // SAFETY: reads one initialised set and writes the other.
+        match unsafe { libc::sigprocmask(how, &raw const self.0, &raw mut old.0) } {
+            0 => Ok(old),
             _ => Err(io::Error::last_os_error()),
         }
     }

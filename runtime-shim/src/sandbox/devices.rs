@@ -11,7 +11,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
-use rustix::termios::isatty;
+use rustix::termios::{isatty, ttyname};
 
 use super::root::{attach, attach_at, beneath, bind, file_system};
 use crate::failure::{Context, Failure, Result};
@@ -120,16 +120,22 @@ fn show_node(node: &Node, dev: BorrowedFd<'_>, root: BorrowedFd<'_>) -> Result<(
 
 /// Shows the caller's terminal as /dev/console, so that it has a name in the
 /// view (its own lies in the host's /dev/pts).
+///
+/// Only a terminal that this mount namespace has a path for can be bound; one
+/// from elsewhere has no name in the view, and works all the same.
 fn show_console(dev: BorrowedFd<'_>, root: BorrowedFd<'_>) -> Result<()> {
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    let streams = [(stdin.as_fd(), 0), (stdout.as_fd(), 1), (stderr.as_fd(), 2)];
-    let Some((_, number)) = streams.into_iter().find(|(stream, _)| isatty(stream)) else { return Ok(()) };
-    // A terminal of another mount namespace cannot be bound; it then has no
-    // name in the view, and works all the same.
-    match open(format!("/proc/self/fd/{number}"), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
-        Ok(terminal) if bind(terminal.as_fd()).is_ok() => show(terminal.as_fd(), "console", dev, root),
-        Ok(_) | Err(_) => Ok(()),
+    let streams = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+    let Some(stream) = streams.into_iter().find(|stream| isatty(stream)) else { return Ok(()) };
+    let (Ok(path), Ok(stream)) = (ttyname(stream, Vec::new()), fstat(stream)) else { return Ok(()) };
+    let Ok(terminal) = open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) else {
+        return Ok(());
+    };
+    let stat = fstat(&terminal).context(|| "cannot look at the terminal".to_string())?;
+    if (stat.st_dev, stat.st_ino, stat.st_rdev) != (stream.st_dev, stream.st_ino, stream.st_rdev) {
+        return Ok(());
     }
+    show(terminal.as_fd(), "console", dev, root)
 }
 
 /// Binds an open device to a new name in /dev.

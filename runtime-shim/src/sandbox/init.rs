@@ -45,7 +45,9 @@ fn execute(prepared: &Prepared<'_>) -> Failure {
     let Some(program) = words.next() else {
         return Failure::new("no command was given").code(OURS);
     };
-    // The standard library empties the signal mask before it executes.
+    if let Err(error) = prepared.signals.restore() {
+        return Failure::new(format!("cannot unblock signals: {error}"));
+    }
     let error = Command::new(program).args(words).exec();
     refusal(program, &error, &prepared.trial.view)
 }

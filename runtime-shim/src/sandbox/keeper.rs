@@ -55,7 +55,12 @@ fn keep(prepared: &Prepared<'_>) -> Result<u8> {
         .map_err(|errno| identity::cannot_mount(errno, "make the mounts private"))?;
     prepared.state.sweep();
     privileges::lend_to_children().context(|| "cannot pass capabilities to the mount helper".to_string())?;
-    let view = mounting::mount(&prepared.helper, options(prepared), &prepared.state.mount_point())?;
+    let view = mounting::mount(
+        &prepared.helper,
+        &prepared.signals,
+        options(prepared),
+        &prepared.state.mount_point(),
+    )?;
     privileges::lend_nothing().context(|| "cannot take capabilities back".to_string())?;
     let made = make_mount_points(&view)?;
     let code = command(prepared, view);

@@ -36,7 +36,7 @@ use crate::failure::{Context, Failure, Result};
 use crate::mounting;
 use crate::record::{Instant, Owners, Record, Scope};
 use crate::state::{Fate, State};
-use crate::sys::{self, Namespaces, Side};
+use crate::sys::{self, Namespaces, Side, SignalSet};
 
 /// What the command sees as its root.
 #[derive(Clone, Debug)]
@@ -106,6 +106,8 @@ struct Prepared<'a> {
     trial: &'a Trial,
     state: State,
     helper: PathBuf,
+    /// The caller's signal mask.
+    signals: SignalSet,
     identity: identity::Plan,
     directory: PathBuf,
 }
@@ -118,6 +120,7 @@ pub fn run(trial: &Trial) -> Result<u8> {
     let prepared = Prepared {
         trial,
         helper: mounting::find()?,
+        signals: supervise::block_signals().context(|| "cannot block signals".to_string())?,
         state: State::prepare(&trial.fate, &trial.record(identity.owners()))?,
         identity,
         // A directory that was removed under the caller is nobody's: start at /.
@@ -131,7 +134,6 @@ pub fn run(trial: &Trial) -> Result<u8> {
 
 /// Makes the keeper and waits for it.
 fn start(prepared: &Prepared<'_>) -> Result<u8> {
-    supervise::block_signals().context(|| "cannot block signals".to_string())?;
     let (gate, opener) =
         rustix::pipe::pipe_with(PipeFlags::CLOEXEC).context(|| "cannot make a pipe".to_string())?;
     let namespaces = match prepared.identity {
@@ -206,7 +208,7 @@ impl Terminal {
     /// job control leaves its own there, and it is gone.
     fn take_back(&self) {
         let Some((terminal, ours)) = &self.0 else { return };
-        if sys::SignalSet::of(&[libc::SIGTTOU]).block().is_ok() {
+        if SignalSet::of(&[libc::SIGTTOU]).block().is_ok() {
             // A terminal that hung up meanwhile is nobody's.
             tcsetpgrp(terminal, *ours).unwrap_or_default();
         }

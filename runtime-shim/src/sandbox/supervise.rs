@@ -19,8 +19,9 @@ fn signals() -> SignalSet {
 }
 
 /// Queues signals from here on, so that none is lost before [`wait_for`] is
-/// called; children inherit this until they execute a program.
-pub fn block_signals() -> io::Result<()> {
+/// called. Gives what was blocked before: every program we execute is to begin
+/// with that, for exec(2) keeps the mask.
+pub fn block_signals() -> io::Result<SignalSet> {
     signals().block()
 }
 
