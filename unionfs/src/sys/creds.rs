@@ -4,7 +4,7 @@
 //! `setfsuid(2)` and `setfsgid(2)` change the calling thread only. Normally a
 //! change away from user 0 also takes the file capabilities
 //! (`CAP_DAC_OVERRIDE` and so on) away; the daemon needs those to reach into
-//! its own `work` directory, so every serving thread first sets
+//! its own `work` directory, so every thread first sets
 //! `SECBIT_NO_SETUID_FIXUP` ([`keep_capabilities`]). What the caller may do has
 //! been decided by the kernel before a request arrives.
 //!
@@ -44,7 +44,8 @@ pub fn can_act_as_others() -> bool {
 }
 
 /// Makes the calling thread keep its capabilities when it acts as a caller.
-/// Every thread that serves requests calls this before its first one.
+/// [`As`] does so on a thread's first change; a thread that serves requests
+/// calls it before, to hear of a refusal early.
 ///
 /// # Errors
 /// What `prctl(2)` says, in a process that has the privilege.
@@ -83,7 +84,8 @@ impl As {
     ///
     /// # Errors
     /// `EOVERFLOW` where this process's user namespace has no such id; the
-    /// thread's ids are then as before.
+    /// thread's ids are then as before. On a thread's first change, what
+    /// [`keep_capabilities`] gave.
     pub fn caller(uid: u32, gid: u32) -> rustix::io::Result<As> {
         As::become_ids(Ids { uid, gid })
     }
@@ -105,7 +107,7 @@ impl As {
         if !can_act_as_others() {
             return Ok(nothing);
         }
-        let current = current();
+        let current = current()?;
         if current == wanted {
             return Ok(nothing);
         }
@@ -122,18 +124,22 @@ impl Drop for As {
     fn drop(&mut self) {
         if let Some(before) = self.before {
             // The thread had these ids: they are mapped, this cannot fail.
-            change(current(), before);
+            if let Some(now) = CURRENT.get() {
+                change(now, before);
+            }
             CURRENT.set(Some(before));
         }
     }
 }
 
-fn current() -> Ids {
-    CURRENT.get().unwrap_or_else(|| {
-        let ids = raw::ids();
-        CURRENT.set(Some(ids));
-        ids
-    })
+fn current() -> rustix::io::Result<Ids> {
+    if let Some(ids) = CURRENT.get() {
+        return Ok(ids);
+    }
+    keep_capabilities()?;
+    let ids = raw::ids();
+    CURRENT.set(Some(ids));
+    Ok(ids)
 }
 
 /// The group first: in either order the capabilities stay.
@@ -241,7 +247,6 @@ mod tests {
         });
         let path = dir.path().to_owned();
         let acting = std::thread::spawn(move || {
-            keep_capabilities().unwrap();
             let _caller = As::caller(1000, 1000).unwrap();
             start.send(()).unwrap();
             let owner = other.join().unwrap();

@@ -7,6 +7,7 @@
 //! printed as the layers and steps that make it, for `regressions.rs`.
 
 mod compare;
+mod engine;
 mod kernel;
 mod layers;
 mod reference;
@@ -21,6 +22,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 
 use compare::{Inodes, Seen};
+use engine::{Cache, Engine};
 use layers::Layer;
 use reference::{Refused, Tree};
 use scratch::Scratch;
@@ -91,6 +93,25 @@ fn sequences(default: u32) -> ProptestConfig {
     let from_environment = std::env::var("PROPTEST_CASES").is_ok();
     let config = ProptestConfig { failure_persistence: None, max_shrink_iters: 4000, ..Default::default() };
     if from_environment { config } else { ProptestConfig { cases: default, ..config } }
+}
+
+fn engine_agrees(cache: Cache) {
+    proptest!(sequences(100), |(layers in layers::layers(), steps in steps::steps(30))| {
+        let (directories, tree) = Directories::make(&layers);
+        let before = compare::fingerprint(&directories.lowers);
+        play(&mut Engine::new(&directories, cache), tree, &steps)?;
+        prop_assert_eq!(before, compare::fingerprint(&directories.lowers));
+    });
+}
+
+#[test]
+fn the_engine_agrees_when_everything_is_cached() {
+    engine_agrees(Cache::Keeps);
+}
+
+#[test]
+fn the_engine_agrees_when_nothing_is_cached() {
+    engine_agrees(Cache::Forgets);
 }
 
 #[test]
