@@ -92,7 +92,10 @@ impl Union {
             lowers: layers.ordinary().iter().map(|layer| layer.root.clone()).collect(),
         };
         let Some(top) = merged.top().cloned() else {
-            return Err(Error::new(Errno::INVAL, "a union needs at least one layer\nhint: give lowerdir=DIR"));
+            return Err(Error::new(
+                Errno::INVAL,
+                "a union needs at least one layer\nhint: give lowerdir=DIR",
+            ));
         };
         let stat = sys::at::stat_fd(top.fd(&layers.fds)?.as_fd())?;
         let side = if merged.upper.is_some() { Side::Upper } else { Side::Lower };

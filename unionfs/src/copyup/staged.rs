@@ -143,8 +143,7 @@ impl<'u> Staged<'u> {
     /// What the system call gave; it then has vanished.
     pub fn publish_in_exchange(mut self, dir: BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
         let Some(staged) = self.name.take() else { return Err(Errno::INVAL.into()) };
-        let exchanged =
-            at::rename(self.upper.work(), staged.as_name(), dir, name, RenameFlags::EXCHANGE);
+        let exchanged = at::rename(self.upper.work(), staged.as_name(), dir, name, RenameFlags::EXCHANGE);
         self.upper.discard(staged.as_name());
         Ok(exchanged?)
     }

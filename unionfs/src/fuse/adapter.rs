@@ -122,7 +122,9 @@ impl Filesystem for Adapter {
         if config.add_capabilities(wanted & offered).is_err() {
             log::warn(format_args!("the kernel takes back features it offered"));
         }
-        if let Err(nearest) = config.set_max_write(MAX_WRITE).and_then(|_| config.set_max_readahead(READ_AHEAD)) {
+        if let Err(nearest) =
+            config.set_max_write(MAX_WRITE).and_then(|_| config.set_max_readahead(READ_AHEAD))
+        {
             config.set_max_readahead(nearest).map_err(|_| std::io::ErrorKind::InvalidInput)?;
         }
         Ok(())

@@ -59,7 +59,8 @@ impl Union {
                     nlink = u32::try_from(i64::from(nlink) + i64::from(more)).unwrap_or(1);
                 }
                 if let Some(data) = &state.data {
-                    blocks = data.with(&self.layers.fds, |target| Ok(at::stat(target)?.blocks)).unwrap_or(blocks);
+                    blocks =
+                        data.with(&self.layers.fds, |target| Ok(at::stat(target)?.blocks)).unwrap_or(blocks);
                 }
                 if let Place::Lower(spot) = &state.place {
                     nosuid = self.config.suid && self.layers.get(spot.dir.layer).is_some_and(|l| l.nosuid);

@@ -80,7 +80,12 @@ impl Union {
     }
 
     /// Lists a directory of one layer: its numbers come with the names.
-    fn list_only(&self, inode: &Arc<Inode>, only: &Arc<RealDir>, entries: &mut Vec<ListedEntry>) -> Result<()> {
+    fn list_only(
+        &self,
+        inode: &Arc<Inode>,
+        only: &Arc<RealDir>,
+        entries: &mut Vec<ListedEntry>,
+    ) -> Result<()> {
         let fd = only.fd(&self.layers.fds)?;
         let device = self.layers.device(&at::stat_fd(&fd)?);
         let is_impure = only.layer == 0 && self.traits(inode)?.has(Trait::Impure);
@@ -143,7 +148,12 @@ impl Union {
         self.look_up_all(inode, suspects, entries)
     }
 
-    fn look_up_all(&self, inode: &Arc<Inode>, names: Vec<NameBuf>, entries: &mut Vec<ListedEntry>) -> Result<()> {
+    fn look_up_all(
+        &self,
+        inode: &Arc<Inode>,
+        names: Vec<NameBuf>,
+        entries: &mut Vec<ListedEntry>,
+    ) -> Result<()> {
         for name in names {
             if let Some(child) = self.referred(inode, name.as_name())? {
                 entries.push(ListedEntry {

@@ -357,7 +357,6 @@ impl Union {
         state.open = Some(crate::inode::Open { count, data });
         Ok(())
     }
-
 }
 
 /// A staged copy on its way.

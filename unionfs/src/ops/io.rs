@@ -145,7 +145,14 @@ impl Union {
     ///
     /// # Errors
     /// What the upper gave, if nothing was written.
-    pub fn write(&self, id: NodeId, offset: u64, bytes: &[u8], privilege: SetId, caller: Caller) -> Result<usize> {
+    pub fn write(
+        &self,
+        id: NodeId,
+        offset: u64,
+        bytes: &[u8],
+        privilege: SetId,
+        caller: Caller,
+    ) -> Result<usize> {
         let inode = self.inode(id)?;
         let data = self.writable_data(&inode)?;
         let mut done = 0;
@@ -174,7 +181,14 @@ impl Union {
     ///
     /// # Errors
     /// What the upper gave; `EOPNOTSUPP` for modes it has not.
-    pub fn fallocate(&self, id: NodeId, mode: FallocateFlags, offset: u64, len: u64, caller: Caller) -> Result<()> {
+    pub fn fallocate(
+        &self,
+        id: NodeId,
+        mode: FallocateFlags,
+        offset: u64,
+        len: u64,
+        caller: Caller,
+    ) -> Result<()> {
         let inode = self.inode(id)?;
         let data = self.writable_data(&inode)?;
         rustix::fs::fallocate(&data.fd, mode, offset, len)?;
@@ -200,7 +214,13 @@ impl Union {
     ///
     /// # Errors
     /// What the file systems gave, `EXDEV` included: the caller then copies.
-    pub fn copy_file_range(&self, from: (NodeId, u64), to: (NodeId, u64), len: usize, caller: Caller) -> Result<usize> {
+    pub fn copy_file_range(
+        &self,
+        from: (NodeId, u64),
+        to: (NodeId, u64),
+        len: usize,
+        caller: Caller,
+    ) -> Result<usize> {
         let (source, target) = (self.inode(from.0)?, self.inode(to.0)?);
         let target = self.writable_data(&target)?;
         let source = self.data(&source, Access::Read)?;

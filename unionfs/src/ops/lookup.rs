@@ -141,11 +141,7 @@ impl Union {
     }
 
     fn resolver(&self) -> Resolver<'_> {
-        Resolver {
-            layers: &self.layers,
-            redirects: self.config.redirect_dir,
-            metacopy: self.config.metacopy,
-        }
+        Resolver { layers: &self.layers, redirects: self.config.redirect_dir, metacopy: self.config.metacopy }
     }
 
     /// The physical identity of a file.

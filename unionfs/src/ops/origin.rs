@@ -37,7 +37,8 @@ impl Union {
         let own = self.number(upper);
         let Some(value) = &marks.origin else { return Ok(own) };
         state.has_origin = true;
-        let Some(lower) = self.find_origin(value, beside)?.filter(|lower| lower.kind() == upper.kind()) else {
+        let Some(lower) = self.find_origin(value, beside)?.filter(|lower| lower.kind() == upper.kind())
+        else {
             return Ok(own);
         };
         if lower.nlink > 1 {

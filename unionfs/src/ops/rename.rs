@@ -142,8 +142,9 @@ impl Union {
         let rename = || match (from.slot.lower_shows(), over_whiteout) {
             // The whiteout that was in the way covers the old name.
             (true, true) => rename_real(from, to, RenameFlags::EXCHANGE),
-            (true, false) => upper
-                .move_leaving_whiteout((from.fd.as_fd(), from.name), (to.fd.as_fd(), to.name)),
+            (true, false) => {
+                upper.move_leaving_whiteout((from.fd.as_fd(), from.name), (to.fd.as_fd(), to.name))
+            }
             (false, true) if is_dir(old) => {
                 rename_real(from, to, RenameFlags::EXCHANGE)?;
                 // A crash here leaves a whiteout that hides nothing.
@@ -212,8 +213,8 @@ impl Union {
         old: &Referred<'_>,
         new: Option<&Referred<'_>>,
     ) -> Result<()> {
-        let is_same = from.slot.visible() == Some(old.inode.kind)
-            && to.slot.visible() == new.map(|new| new.inode.kind);
+        let is_same =
+            from.slot.visible() == Some(old.inode.kind) && to.slot.visible() == new.map(|new| new.inode.kind);
         if is_same { Ok(()) } else { Err(Errno::NOENT.into()) }
     }
 
@@ -235,9 +236,8 @@ impl Union {
 
     /// Gives an indexed file the name in the upper that is about to move.
     fn ensure_alias(&self, upper: Writable<'_>, inode: &Arc<Inode>, link: &Link) -> Result<()> {
-        let is_indexed = inode
-            .file()
-            .is_some_and(|file| matches!(file.state.read().place, crate::inode::Place::Index(_)));
+        let is_indexed =
+            inode.file().is_some_and(|file| matches!(file.state.read().place, crate::inode::Place::Index(_)));
         if is_indexed { self.ensure_alias_locked(upper, inode, link) } else { Ok(()) }
     }
 
@@ -357,7 +357,10 @@ impl NamesOfTwo<'_> {
     }
 }
 
-fn lock_in_order<'a>(old: &'a Referred<'_>, new: Option<&'a Referred<'_>>) -> [Option<MutexGuard<'a, ()>>; 2] {
+fn lock_in_order<'a>(
+    old: &'a Referred<'_>,
+    new: Option<&'a Referred<'_>>,
+) -> [Option<MutexGuard<'a, ()>>; 2] {
     match new {
         Some(new) if new.inode.id < old.inode.id => {
             let first = new.inode.lock.lock();

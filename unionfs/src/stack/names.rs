@@ -164,9 +164,7 @@ impl NameMap {
         }
         for name in listing.whiteouts {
             // An entry beside its own `.wh.` name stays: it is of this layer.
-            self.slots
-                .entry(name)
-                .or_insert(Slot { upper: UpperSlot::Whiteout, lower: LowerSlot::Absent });
+            self.slots.entry(name).or_insert(Slot { upper: UpperSlot::Whiteout, lower: LowerSlot::Absent });
         }
     }
 

@@ -164,7 +164,9 @@ impl Resolver<'_> {
         for layer in self.layers.ordinary().iter().skip(usize::from(from)) {
             let id = layer.root.layer;
             let spot = match &way {
-                Way::Sibling(name) => parent.lower(id).map(|dir| Spot { dir: dir.clone(), name: name.clone() }),
+                Way::Sibling(name) => {
+                    parent.lower(id).map(|dir| Spot { dir: dir.clone(), name: name.clone() })
+                }
                 Way::Path(path) => self.spot_at(layer, path)?,
                 Way::Listed(_) => None,
             };
@@ -207,7 +209,10 @@ impl Resolver<'_> {
         let target = Target::At(dir.as_fd(), spot.name.as_name());
         let Some(stat) = at::stat(target).absent()? else { return Ok(Data::Absent) };
         if stat.kind() != FileType::RegularFile {
-            return Err(Error::new(Errno::IO, format!("the data of a metacopy, {:?}, is no file", spot.name)));
+            return Err(Error::new(
+                Errno::IO,
+                format!("the data of a metacopy, {:?}, is no file", spot.name),
+            ));
         }
         if !may_be_metacopy(&stat) {
             return Ok(Data::Here);

@@ -241,8 +241,7 @@ fn check_companions(dirs: &UpperDirs, upper: &OwnedFd, work: &OwnedFd) -> Result
 
 /// Takes a directory for this process until it ends.
 fn lock(path: &Path, dir: &OwnedFd) -> Result<OwnedFd> {
-    let context =
-        |errno: Errno| Error::from(errno).context(format_args!("cannot open {}", path.display()));
+    let context = |errno: Errno| Error::from(errno).context(format_args!("cannot open {}", path.display()));
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(dir, c".", flags, Mode::empty()).map_err(context)?;
     match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {

@@ -141,7 +141,9 @@ pub fn open_path(dir: BorrowedFd<'_>, name: Name<'_>) -> Result<OwnedFd> {
 pub fn open_file(target: Target<'_>, access: OFlags) -> Result<OwnedFd> {
     let flags = access | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let open = |extra: OFlags| match target {
-        Target::At(dir, name) => fs::openat(dir, name.bytes(), flags | extra | OFlags::NOFOLLOW, Mode::empty()),
+        Target::At(dir, name) => {
+            fs::openat(dir, name.bytes(), flags | extra | OFlags::NOFOLLOW, Mode::empty())
+        }
         Target::Fd(fd) => fs::open(proc_path(fd).as_str(), flags | extra, Mode::empty()),
     };
     if access.contains(OFlags::RDWR) || access.contains(OFlags::WRONLY) {
@@ -293,9 +295,7 @@ pub fn symlink(target: &[u8], dir: BorrowedFd<'_>, name: Name<'_>) -> Result<()>
 /// Gives a file one more name; a final symlink is linked itself.
 pub fn link(from: Target<'_>, dir: BorrowedFd<'_>, name: Name<'_>) -> Result<()> {
     match from {
-        Target::At(old, old_name) => {
-            fs::linkat(old, old_name.bytes(), dir, name.bytes(), AtFlags::empty())
-        }
+        Target::At(old, old_name) => fs::linkat(old, old_name.bytes(), dir, name.bytes(), AtFlags::empty()),
         // AT_EMPTY_PATH needs a capability; the magic link does not.
         Target::Fd(fd) => match fs::linkat(fd, c"", dir, name.bytes(), AtFlags::EMPTY_PATH) {
             Err(Errno::NOENT) => {

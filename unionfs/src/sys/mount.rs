@@ -13,8 +13,7 @@ use crate::config::Submounts;
 /// caller's own word) and, with [`Submounts::Hide`], detaches it from what is
 /// mounted below.
 pub fn hold_root(path: &Path, submounts: Submounts) -> Result<OwnedFd> {
-    let plain =
-        || fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let plain = || fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     match submounts {
         Submounts::Cross => plain(),
         Submounts::Hide => {

@@ -91,16 +91,17 @@ impl Engine {
             Operation::Make { at, what, mode, by } => self.make(at, what, *mode, *by),
             Operation::Unlink(file) => self.at(&file.dir, |parent| union.unlink(names(parent, file))),
             Operation::Rmdir(dir) => self.at(&dir.dir, |parent| union.rmdir(names(parent, dir))),
-            Operation::Link { file, new } => self.on(file, |id| {
-                self.at(&new.dir, |parent| self.made(union.link(id, names(parent, new))))
-            }),
+            Operation::Link { file, new } => {
+                self.on(file, |id| self.at(&new.dir, |parent| self.made(union.link(id, names(parent, new)))))
+            }
             Operation::Rename { from, to, replace } => {
                 let flags = match replace {
                     Replace::Allowed => RenameFlags::empty(),
                     Replace::Refused => RenameFlags::NOREPLACE,
                     Replace::Exchange => RenameFlags::EXCHANGE,
                 };
-                let renamed = |from_dir, to_dir| union.rename(names(from_dir, from), names(to_dir, to), flags);
+                let renamed =
+                    |from_dir, to_dir| union.rename(names(from_dir, from), names(to_dir, to), flags);
                 self.at(&from.dir, |from_dir| self.at(&to.dir, |to_dir| renamed(from_dir, to_dir)))
             }
             Operation::Write { file, offset, bytes } => self.on(file, |id| {

@@ -11,6 +11,7 @@ mod engine;
 mod kernel;
 mod layers;
 mod reference;
+mod relay;
 #[allow(dead_code)] // Shared with the crate's own tests, which need more of it.
 #[path = "../../src/sys/scratch.rs"]
 mod scratch;
@@ -112,6 +113,20 @@ fn the_engine_agrees_when_everything_is_cached() {
 #[test]
 fn the_engine_agrees_when_nothing_is_cached() {
     engine_agrees(Cache::Forgets);
+}
+
+#[test]
+fn the_engine_and_kernel_overlayfs_take_turns() {
+    if let Err(reason) = kernel::Mounted::is_possible() {
+        println!("skipped: {reason}");
+        return;
+    }
+    proptest!(sequences(100), |(layers in layers::layers(), steps in steps::steps(30), first in relay::turn())| {
+        let (directories, tree) = Directories::make(&layers);
+        let before = compare::fingerprint(&directories.lowers);
+        play(&mut relay::Relay::new(&directories, first), tree, &steps)?;
+        prop_assert_eq!(before, compare::fingerprint(&directories.lowers));
+    });
 }
 
 #[test]
