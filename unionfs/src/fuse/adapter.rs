@@ -394,6 +394,11 @@ impl Filesystem for Adapter {
             };
             let attr = match &found {
                 Some(found) => entry_attr(found),
+                // The crate takes `d_ino` from the attributes; the kernel takes
+                // no reference to `.` and `..`.
+                None if is_dot => {
+                    fuser::FileAttr { ino: INodeNo(entry.ino), kind: file_type(entry.kind), ..absent() }
+                }
                 None => fuser::FileAttr { kind: file_type(entry.kind), ..absent() },
             };
             if reply.add(INodeNo(entry.ino), next, name, &self.lifetime, &attr, GENERATION) {
