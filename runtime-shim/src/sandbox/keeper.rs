@@ -77,7 +77,7 @@ fn options(prepared: &Prepared<'_>) -> Options {
     let mut options = Options::new(&prepared.trial.lowers())
         .path("upperdir", &state.upper())
         .path("workdir", &state.work())
-        .path("hidden", state.dir())
+        .path("hide", state.dir())
         .plain("allow_other");
     if matches!(prepared.trial.view, View::HostRoot) {
         options = options.plain("submounts=cross");
