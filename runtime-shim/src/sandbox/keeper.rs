@@ -15,7 +15,6 @@ use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{Signal, WaitOptions, set_parent_process_death_signal, wait};
 
 use unionfs::changes;
-use unionfs::config::Namespace;
 
 use super::{Prepared, Report, View, gate_opened, identity, init, privileges, supervise};
 use crate::failure::{Context, Failure, OURS, Result, say};
@@ -159,11 +158,7 @@ fn report(prepared: &Prepared<'_>) -> Result<()> {
     if prepared.trial.report == Report::Quiet {
         return Ok(());
     }
-    let namespace = match prepared.identity {
-        identity::Plan::Own => Namespace::Trusted,
-        identity::Plan::Mapped(_) => Namespace::User,
-    };
-    let changes = changes::list(&prepared.state.upper(), &prepared.trial.lowers(), namespace)
+    let changes = changes::list(&prepared.state.upper(), &prepared.trial.lowers())
         .context(|| "cannot list what changed".to_string())?;
     let mut text = Vec::new();
     for change in changes {

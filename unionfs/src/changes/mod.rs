@@ -22,7 +22,6 @@ pub mod upper;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use crate::config::Namespace;
 use crate::error::Result;
 
 use compare::{Comparison, Old};
@@ -63,10 +62,10 @@ impl Kind {
 ///
 /// # Errors
 /// A sentence that names the directory that cannot be read.
-pub fn list(upper: &Path, lowers: &[PathBuf], namespace: Namespace) -> Result<Vec<Change>> {
-    let lowers = lower::Lowers::open(lowers, namespace)?;
+pub fn list(upper: &Path, lowers: &[PathBuf]) -> Result<Vec<Change>> {
+    let lowers = lower::Lowers::open(lowers)?;
     let top = upper::open(upper)?;
-    let mut comparison = Comparison::new(&lowers, namespace);
+    let mut comparison = Comparison::new(&lowers);
     comparison.directory(Some(top.as_fd()), lowers.roots(), Old::Same)?;
     Ok(comparison.finish())
 }

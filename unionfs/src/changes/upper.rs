@@ -7,10 +7,10 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, openat, statat
 use rustix::io::Errno;
 
 use super::marks;
-use crate::config::Namespace;
 use crate::error::{Error, Result};
 use crate::name::{Name, NameBuf};
 use crate::ondisk::redirect::Redirect;
+use crate::ondisk::whiteout::{self, NameMeaning};
 
 /// One name in an upper.
 #[derive(Debug)]
@@ -81,8 +81,8 @@ pub(super) fn open_path(parent: BorrowedFd<'_>, name: Name<'_>) -> rustix::io::R
 ///
 /// # Errors
 /// A sentence that names the entry that cannot be read.
-pub fn read(directory: BorrowedFd<'_>, namespace: Namespace) -> Result<Vec<Entry>> {
-    let holds_xattr_whiteouts = marks::holds_xattr_whiteouts(directory, namespace)?;
+pub fn read(directory: BorrowedFd<'_>) -> Result<Vec<Entry>> {
+    let holds_xattr_whiteouts = marks::holds_xattr_whiteouts(directory)?;
     let mut entries = Vec::new();
     for found in Dir::read_from(directory)? {
         let found = found?;
@@ -91,15 +91,16 @@ pub fn read(directory: BorrowedFd<'_>, namespace: Namespace) -> Result<Vec<Entry
             continue;
         }
         let name = Name::new(bytes)?;
-        let kind = match marks::whiteout_file(name) {
-            marks::WhiteoutFile::Of(hidden) => {
+        match whiteout::meaning(bytes) {
+            NameMeaning::Entry => {}
+            NameMeaning::Whiteout(hidden) => {
                 entries.push(Entry { name: hidden.to_buf(), kind: EntryKind::Whiteout });
                 continue;
             }
-            marks::WhiteoutFile::Reserved => continue,
-            marks::WhiteoutFile::No => look(directory, name, holds_xattr_whiteouts, namespace),
-        };
-        let kind = kind.map_err(|error| error.context(format!("cannot read {name:?} in the upper")))?;
+            NameMeaning::Opaque | NameMeaning::Reserved => continue,
+        }
+        let kind = look(directory, name, holds_xattr_whiteouts)
+            .map_err(|error| error.context(format!("cannot read {name:?} in the upper")))?;
         if let Some(kind) = kind {
             entries.push(Entry { name: name.to_buf(), kind });
         }
@@ -121,7 +122,6 @@ pub(super) fn look(
     directory: BorrowedFd<'_>,
     name: Name<'_>,
     holds_xattr_whiteouts: bool,
-    namespace: Namespace,
 ) -> Result<Option<EntryKind>> {
     let stat = match statat(directory, name.bytes(), AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) => return Ok(None),
@@ -131,16 +131,13 @@ pub(super) fn look(
         FileType::CharacterDevice if stat.st_rdev == 0 => EntryKind::Whiteout,
         FileType::Directory => {
             let child = open_path(directory, name)?;
-            EntryKind::Directory(stat, marks::below(child.as_fd(), namespace)?)
+            EntryKind::Directory(stat, marks::below(child.as_fd())?)
         }
-        FileType::RegularFile => {
-            let file = (directory, name);
-            if holds_xattr_whiteouts && marks::is_xattr_whiteout(file, namespace)? {
-                EntryKind::Whiteout
-            } else {
-                EntryKind::File(stat, marks::data(file, namespace)?)
-            }
-        }
+        // Only marks of this directory make marks of its files count.
+        FileType::RegularFile => match marks::whiteout_or_data(directory, name)? {
+            None if holds_xattr_whiteouts => EntryKind::Whiteout,
+            found => EntryKind::File(stat, found.unwrap_or(Data::Own)),
+        },
         _ => EntryKind::File(stat, Data::Own),
     };
     Ok(Some(kind))

@@ -7,12 +7,12 @@
 
 use rustix::fs::FileType;
 
-use crate::name::Name;
+use crate::name::{Name, NameBuf};
 
 /// The prefix of a whiteout's name.
 const PREFIX: &[u8] = b".wh.";
-/// The file that makes its directory opaque.
-const OPAQUE: &[u8] = b".wh..wh..opq";
+/// The files that make their directory opaque.
+pub const OPAQUE_FILES: [&[u8]; 2] = [b".wh..wh..opq", b".wh..opq"];
 
 /// What a name alone says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,13 +30,18 @@ pub enum NameMeaning<'a> {
 /// Reads a name of a layer.
 pub fn meaning(name: &[u8]) -> NameMeaning<'_> {
     let Some(hidden) = name.strip_prefix(PREFIX) else { return NameMeaning::Entry };
-    if name == OPAQUE || name == b".wh..opq" {
+    if OPAQUE_FILES.contains(&name) {
         return NameMeaning::Opaque;
     }
     match Name::new(hidden) {
         Ok(hidden) if !hidden.bytes().starts_with(PREFIX) => NameMeaning::Whiteout(hidden),
         _ => NameMeaning::Reserved,
     }
+}
+
+/// The file that would hide `name`; the longest names have no room for one.
+pub fn file_of(name: Name<'_>) -> Option<NameBuf> {
+    Name::new(&[PREFIX, name.bytes()].concat()).ok().map(Name::to_buf)
 }
 
 /// Whether a name may not be created from inside.
