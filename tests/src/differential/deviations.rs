@@ -1,5 +1,13 @@
 //! Where ours differs from kernel overlayfs on purpose: the one list. Each has
 //! its number in `unionfs/SEMANTICS.md`, and as few as possible are here.
+//!
+//! What is not generated at all, because the two are meant to differ:
+//! - names that begin with `.wh.`, which ours reserves;
+//! - `user.overlay.*` attributes: ours reads marks of that form in every mount,
+//!   so it escapes them in every mount, the kernel in `userxattr` mounts only;
+//! - O_TMPFILE, and what FUSE does not carry: collapsing and inserting ranges;
+//! - seeking in directories by anything but the start: positions there are the
+//!   file system's own, and FUSE gives directories no SEEK_DATA.
 
 use rustix::io::Errno;
 

@@ -1,6 +1,6 @@
 //! The actions on open descriptors.
 
-use rustix::fs::{self, FallocateFlags, FlockOperation, Mode, SeekFrom};
+use rustix::fs::{self, FallocateFlags, FileType, FlockOperation, Mode, SeekFrom};
 use rustix::io::{self, Errno};
 
 use super::execute::{Place, errno, list, owner, timestamps, xattr_bytes};
@@ -66,6 +66,10 @@ fn transfer(place: &Place, action: &Action) -> Outcome {
             number(io::pwrite(place.slot(slot)?, &data(len, fill), u64::from(offset))?)
         }
         Action::Seek { slot, whence, offset } => {
+            let file = place.slot(slot)?;
+            if FileType::from_raw_mode(fs::fstat(file)?.st_mode) == FileType::Directory {
+                return Err(Errno::ISDIR); // See `deviations`.
+            }
             let target = match whence {
                 libc::SEEK_SET => SeekFrom::Start(u64::from(offset)),
                 libc::SEEK_CUR => SeekFrom::Current(i64::from(offset)),
@@ -73,7 +77,7 @@ fn transfer(place: &Place, action: &Action) -> Outcome {
                 libc::SEEK_DATA => SeekFrom::Data(u64::from(offset)),
                 _ => SeekFrom::Hole(u64::from(offset)),
             };
-            number(fs::seek(place.slot(slot)?, target)? as usize)
+            number(fs::seek(file, target)? as usize)
         }
         ref other => unreachable!("{other:?}"),
     }

@@ -14,9 +14,9 @@ const COMPARE_EVERY: usize = 60;
 /// How often both are unmounted, in operations.
 const REMOUNT_EVERY: usize = 400;
 
-/// The attribute names programs use. Overlay's own are among them: through a
-/// mount they must be escaped or refused.
-const XATTRS: [&str; 10] = [
+/// The attribute names programs use. The trusted mount's own marks are among
+/// them: through a mount they must be escaped.
+const XATTRS: [&str; 8] = [
     "user.x",
     "user.y",
     "trusted.t",
@@ -25,8 +25,6 @@ const XATTRS: [&str; 10] = [
     "system.posix_acl_default",
     "trusted.overlay.opaque",
     "trusted.overlay.redirect",
-    "user.overlay.opaque",
-    "user.x",
 ];
 
 const MODES: [u32; 12] =

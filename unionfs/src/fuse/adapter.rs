@@ -474,9 +474,9 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn listxattr(&self, _request: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
+    fn listxattr(&self, request: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
         self.count(23);
-        match self.union.listxattr(node.0) {
+        match self.union.listxattr(node.0, self.caller(request, 0)) {
             Ok(names) if size == 0 => reply.size(u32::try_from(names.len()).unwrap_or(u32::MAX)),
             Ok(names) if names.len() > size as usize => reply.error(fuser::Errno::ERANGE),
             Ok(names) => reply.data(&names),

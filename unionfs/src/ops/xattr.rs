@@ -7,10 +7,10 @@ use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
 use super::ensure::Need;
-use super::virtual_xattr;
+use super::{Caller, virtual_xattr};
 use crate::Union;
 use crate::error::Result;
-use crate::inode::NodeId;
+use crate::inode::{Body, NodeId};
 use crate::ondisk::marks::DEFAULT_ACL;
 use crate::ondisk::private::{self, Stored};
 use crate::sys::xattr;
@@ -48,15 +48,18 @@ impl Union {
         self.with_metadata(&inode, |target| Ok(xattr::get(target, &name, buffer)?))
     }
 
-    /// The names of all attributes, each ended by a NUL.
+    /// The names of all attributes the caller may know of, each ended by a NUL.
+    /// (Reading `trusted.` ones needs privilege, which the kernel checks; of a
+    /// listing it does not know what is in it.)
     ///
     /// # Errors
     /// What the layer gave.
-    pub fn listxattr(&self, id: NodeId) -> Result<Vec<u8>> {
+    pub fn listxattr(&self, id: NodeId, caller: Caller) -> Result<Vec<u8>> {
         let inode = self.inode(id)?;
         let names = self.with_metadata(&inode, xattr::list)?;
         let mut shown = Vec::with_capacity(names.len());
-        for name in names.split(|&b| b == 0).filter(|name| !name.is_empty()) {
+        let is_known = |name: &&[u8]| caller.uid == 0 || !name.starts_with(b"trusted.");
+        for name in names.split(|&b| b == 0).filter(|name| !name.is_empty()).filter(is_known) {
             if let Some(name) = private::from_disk(name) {
                 shown.extend_from_slice(&name);
                 shown.push(0);
@@ -84,12 +87,18 @@ impl Union {
     /// # Errors
     /// As [`Union::setxattr`].
     pub fn removexattr(&self, id: NodeId, name: &OsStr) -> Result<()> {
-        let upper = self.writable()?;
+        self.writable()?;
         // Removing what is not there must not copy a file up.
-        if self.getxattr(id, name, &mut []).is_err_and(|error| error.errno() == Errno::NODATA) {
-            return Err(Errno::NODATA.into());
+        let absent = self.getxattr(id, name, &mut []).is_err_and(|error| error.errno() == Errno::NODATA);
+        if absent {
+            // Without an ACL is as good as having removed it.
+            let is_acl = name.as_bytes().starts_with(b"system.posix_acl_");
+            let in_upper = match &self.inode(id)?.body {
+                Body::Dir(dir) => dir.merged().upper.is_some(),
+                Body::File(file) => !file.state.read().is_lower(),
+            };
+            return if is_acl && in_upper { Ok(()) } else { Err(Errno::NODATA.into()) };
         }
-        let _proof = upper;
         self.change_xattr(id, name, |target, name| Ok(xattr::remove(target, name)?))
     }
 

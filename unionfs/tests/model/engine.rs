@@ -169,7 +169,7 @@ impl Engine {
     }
 
     fn xattrs(&self, id: NodeId) -> Result<BTreeMap<String, Vec<u8>>> {
-        let names = self.union().listxattr(id)?;
+        let names = self.union().listxattr(id, DAEMON)?;
         let mut found = BTreeMap::new();
         for name in names.split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
             let mut value = vec![0; 1000];
