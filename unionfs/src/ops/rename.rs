@@ -287,7 +287,7 @@ impl Union {
             self.note_impure(upper, &to.parent)?;
         }
         if needs_redirect {
-            return self.write_redirect(upper, inode, from, is_same_dir);
+            return self.write_redirect(upper, inode, from, reach(inode, is_same_dir));
         }
         if is_dir(inode) && to.slot.lower_shows() {
             let dir = self.upper_fd(inode)?;
@@ -296,24 +296,21 @@ impl Union {
         Ok(())
     }
 
-    fn write_redirect(
-        &self,
-        upper: Writable<'_>,
-        inode: &Inode,
-        from: &End<'_>,
-        is_same_dir: bool,
-    ) -> Result<()> {
+    fn write_redirect(&self, upper: Writable<'_>, inode: &Inode, from: &End<'_>, reach: Reach) -> Result<()> {
         let known: Option<Box<[u8]>> = match &inode.body {
             Body::Dir(dir) => dir.redirect.read().clone(),
             Body::File(_) => self.with_metadata(inode, |file| {
                 Ok(Marks::read(file)?.redirect.map(|found| found.value.into_boxed_slice()))
             })?,
         };
-        if known.as_ref().is_some_and(|known| is_same_dir || known.starts_with(b"/")) {
+        if known.as_ref().is_some_and(|known| reach == Reach::SameDirectory || known.starts_with(b"/")) {
             return Ok(());
         }
         let own = known.unwrap_or_else(|| from.name.bytes().into());
-        let value = if is_same_dir { own } else { path_below(&from.parent, &own)? };
+        let value = match reach {
+            Reach::SameDirectory => own,
+            Reach::Anywhere => path_below(&from.parent, &own)?,
+        };
         self.with_metadata(inode, |file| marks::set(file, upper.namespace, Mark::Redirect, &value))?;
         if let Body::Dir(dir) = &inode.body {
             *dir.redirect.write() = Some(value);
@@ -328,6 +325,22 @@ impl Union {
         let second_guard = if first.id == second.id { None } else { Some(lock(second)?) };
         Ok(NamesOfTwo { first: first_guard, second: second_guard })
     }
+}
+
+/// From where a redirect must be understood.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// From the directory in which it was written: a name will do.
+    SameDirectory,
+    /// From any: it takes a path.
+    Anywhere,
+}
+
+/// The names of a hard-linked file share one redirect and may lie anywhere.
+fn reach(inode: &Inode, is_same_dir: bool) -> Reach {
+    let is_linked =
+        inode.file().is_some_and(|file| matches!(file.state.read().place, crate::inode::Place::Index(_)));
+    if is_same_dir && !is_linked { Reach::SameDirectory } else { Reach::Anywhere }
 }
 
 type NamesGuard<'d> = RwLockWriteGuard<'d, Option<NameMap>>;

@@ -11,6 +11,7 @@ mod engine;
 mod kernel;
 mod layers;
 mod reference;
+mod regressions;
 mod relay;
 #[allow(dead_code)] // Shared with the crate's own tests, which need more of it.
 #[path = "../../src/sys/scratch.rs"]

@@ -1,0 +1,56 @@
+//! Sequences that once went wrong, each under what was wrong. On both caches of
+//! the engine, and handed on to kernel overlayfs.
+
+use crate::compare::{self, Inodes};
+use crate::engine::{Cache, Engine};
+use crate::layers::{Layer, Put};
+use crate::reference::{Replace, Slot};
+use crate::relay::{Relay, Turn};
+use crate::steps::Operation;
+use crate::{Directories, Subject, kernel};
+
+fn check(layers: &[Layer], operations: &[Operation]) {
+    for cache in [Cache::Keeps, Cache::Forgets] {
+        let (directories, tree) = Directories::make(layers);
+        run(&mut Engine::new(&directories, cache), tree, operations);
+    }
+    match kernel::Mounted::is_possible() {
+        Ok(()) => {
+            let (directories, tree) = Directories::make(layers);
+            run(&mut Relay::new(&directories, Turn::Engine), tree, operations);
+        }
+        Err(reason) => println!("skipped: {reason}"),
+    }
+}
+
+fn run(subject: &mut dyn Subject, mut tree: crate::reference::Tree, operations: &[Operation]) {
+    let mut inodes = Inodes::default();
+    for operation in operations.iter().chain([&Operation::Reopen]) {
+        operation.on_reference(&mut tree).unwrap();
+        subject.apply(operation).unwrap();
+        compare::same(&tree, &subject.observe(), &mut inodes, &format!("after {operation:?}")).unwrap();
+    }
+}
+
+fn slot(path: &str) -> Slot {
+    let mut names: Vec<String> = path.split('/').map(Into::into).collect();
+    let name = names.pop().unwrap();
+    Slot { dir: names, name }
+}
+
+fn file() -> Put {
+    Put::File { data: b"data".to_vec(), mode: 0o600 }
+}
+
+#[test]
+fn the_names_of_a_metacopy_share_its_redirect() {
+    // /b is also /c/a.
+    let layers = [vec![(vec![1], file()), (vec![2, 0], Put::HardLink(vec![1]))]];
+    check(
+        &layers,
+        &[
+            Operation::Chmod { file: slot("b"), mode: 0o644 },
+            Operation::Rename { from: slot("c/a"), to: slot("c/c"), replace: Replace::Allowed },
+        ],
+    );
+}
