@@ -344,8 +344,8 @@ mod tests {
     }
 
     #[test]
-    fn ten_thousand_lowers_share_the_walk() {
-        let names: Vec<String> = (0..10_000).map(|n| format!("deep/er/still/{n}")).collect();
+    fn thousands_of_lowers_share_the_walk() {
+        let names: Vec<String> = (0..2_000).map(|n| format!("deep/er/still/{n}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let tree = Tree::new(&names);
         std::fs::create_dir(tree.at("m")).unwrap();
