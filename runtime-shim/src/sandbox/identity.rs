@@ -5,7 +5,7 @@
 //! Files of other owners must have an owner *in that namespace*, for the kernel
 //! lets nobody write into a directory whose owner it cannot name (not even
 //! `/tmp`). So with subordinate ids (/etc/subuid) they are shown as root's, and
-//! without as the caller's own, which he may then change in the view.
+//! without as the command's own, which it may then change in the view.
 
 use std::fs;
 use std::io;
@@ -92,10 +92,15 @@ impl Plan {
         match self {
             // Programs that change their user (su, sudo) work for real root.
             Plan::Own => vec!["suid".to_string()],
+            Plan::Mapped(mapping) if mapping.users.subordinate.is_some() => vec![
+                "userxattr".to_string(),
+                format!("uidmapping={}", mapping.users.swapped()),
+                format!("gidmapping={}", mapping.groups.swapped()),
+            ],
             Plan::Mapped(mapping) => vec![
                 "userxattr".to_string(),
-                format!("uidmapping={}", mapping.users.shown_ids(mapping.identity)),
-                format!("gidmapping={}", mapping.groups.shown_ids(mapping.identity)),
+                format!("squash_to_uid={}", mapping.users.shown),
+                format!("squash_to_gid={}", mapping.groups.shown),
             ],
         }
     }
@@ -134,20 +139,20 @@ impl Ids {
         [below, own, above].into_iter().filter(|&(_, _, count)| count > 0).collect()
     }
 
-    /// The union's mapping: as shown, as found on disk, how many.
+    /// The union's mapping: as found on disk, as shown, how many.
     ///
-    /// Files of ids that are not in the namespace's map are found with the
-    /// overflow id; here they become root's or the caller's. The first match
-    /// counts, each way.
-    fn shown_ids(&self, identity: Identity) -> String {
-        let foreign = if self.subordinate.is_some() && identity == Identity::Caller { 0 } else { self.shown };
-        let mut ranges = vec![(self.shown, self.shown, 1), (foreign, OVERFLOW, 1)];
-        if self.subordinate.is_some() {
-            ranges.push((1, 1, OVERFLOW - 1));
-            ranges.push((OVERFLOW + 1, OVERFLOW + 1, 1));
+    /// Files whose owner is not in the namespace's map are found with the
+    /// overflow id. They change places with root's: a system's files are
+    /// mostly root's, and the namespace's own root has none yet.
+    fn swapped(&self) -> String {
+        let above = OVERFLOW + 1;
+        let mut ranges =
+            vec![(OVERFLOW, 0, 1), (0, OVERFLOW, 1), (1, 1, OVERFLOW - 1), (above, above, USUAL_IDS - above)];
+        if self.shown >= USUAL_IDS {
+            ranges.push((self.shown, self.shown, 1));
         }
         let words: Vec<_> =
-            ranges.into_iter().map(|(shown, found, count)| format!("{shown}:{found}:{count}")).collect();
+            ranges.into_iter().map(|(found, shown, count)| format!("{found}:{shown}:{count}")).collect();
         words.join(":")
     }
 }
@@ -240,9 +245,8 @@ mod tests {
     }
 
     #[test]
-    fn files_of_others_are_root_s_where_that_is_somebody_else() {
-        assert_eq!(ids(1000, 1000, None).shown_ids(Identity::Caller), "1000:1000:1:1000:65534:1");
-        assert!(ids(1000, 1000, Some(9)).shown_ids(Identity::Caller).starts_with("1000:1000:1:0:65534:1:"));
-        assert!(ids(1000, 0, Some(9)).shown_ids(Identity::Root).starts_with("0:0:1:0:65534:1:"));
+    fn files_of_others_change_places_with_root_s() {
+        assert_eq!(ids(1000, 1000, Some(9)).swapped(), "65534:0:1:0:65534:1:1:1:65533:65535:65535:1");
+        assert!(ids(70_000, 70_000, Some(9)).swapped().ends_with(":70000:70000:1"));
     }
 }
