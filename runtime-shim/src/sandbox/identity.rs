@@ -28,6 +28,14 @@ pub enum Plan {
     Mapped(Mapping),
 }
 
+/// To whom files may be given.
+pub enum Giving {
+    /// To any owner a lower file has.
+    Any,
+    /// To nobody: there is one id.
+    None,
+}
+
 /// The ids of a user namespace.
 pub struct Mapping {
     identity: Identity,
@@ -84,6 +92,14 @@ impl Plan {
             Plan::Own => Owners::Real,
             Plan::Mapped(mapping) if mapping.identity == Identity::Caller => Owners::Caller,
             Plan::Mapped(_) => Owners::Namespace,
+        }
+    }
+
+    /// Whether files may be given to the owners they have in the lowers.
+    pub fn giving(&self) -> Giving {
+        match self {
+            Plan::Mapped(mapping) if mapping.users.subordinate.is_none() => Giving::None,
+            Plan::Own | Plan::Mapped(_) => Giving::Any,
         }
     }
 

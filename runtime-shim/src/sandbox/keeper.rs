@@ -53,6 +53,7 @@ fn keep(prepared: &Prepared<'_>) -> Result<u8> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .map_err(|errno| identity::cannot_mount(errno, "make the mounts private"))?;
     prepared.state.sweep();
+    dress_upper(prepared)?;
     privileges::lend_to_children().context(|| "cannot pass capabilities to the mount helper".to_string())?;
     let view = mounting::mount(
         &prepared.helper,
@@ -68,6 +69,23 @@ fn keep(prepared: &Prepared<'_>) -> Result<u8> {
     unmake_mount_points(prepared, &made)?;
     report(prepared)?;
     Ok(code)
+}
+
+/// Gives the top of a fresh upper what the top of the first lower has: it
+/// stands for it in the view.
+fn dress_upper(prepared: &Prepared<'_>) -> Result<()> {
+    let upper = prepared.state.upper();
+    let context = || format!("cannot ready {}", upper.display());
+    let Some(lower) = prepared.trial.lowers().into_iter().next() else { return Ok(()) };
+    let stat = rustix::fs::stat(&lower).context(|| format!("cannot look at {}", lower.display()))?;
+    // Without subordinate ids the owner cannot be given, nor is it shown.
+    match prepared.identity.giving() {
+        identity::Giving::Any => {
+            std::os::unix::fs::chown(&upper, Some(stat.st_uid), Some(stat.st_gid)).context(context)?
+        }
+        identity::Giving::None => {}
+    }
+    rustix::fs::chmod(&upper, Mode::from_raw_mode(stat.st_mode & 0o7777)).context(context)
 }
 
 /// The union the command is to see.

@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use rustix::fs::{FileType, XattrFlags};
 use rustix::io::Errno;
 
-use super::{Source, Trust};
+use super::{Owner, Source, Trust};
 use crate::error::Result;
 use crate::ondisk::private;
 use crate::sys::at::{self, Target};
@@ -22,10 +22,16 @@ pub const CAPABILITY: &CStr = c"security.capability";
 /// behind unless it is an ACL or a security attribute, as in the kernel.
 pub fn copy(to: Target<'_>, source: &Source<'_>) -> Result<()> {
     let stat = source.stat;
-    at::chown(to, Some(stat.uid), Some(stat.gid)).or_else(not_if_already(to, stat.uid, stat.gid))?;
-    copy_attributes(source.metadata, to, source.trust)?;
+    let owned = at::chown(to, Some(stat.uid), Some(stat.gid)).or_else(not_if_already(to, stat.uid, stat.gid));
+    let trust = match owned {
+        Ok(()) => source.trust,
+        // What is another's here must not be that owner's program.
+        Err(Errno::PERM | Errno::INVAL) if source.owner == Owner::Squashed => Trust::NoSetId,
+        Err(errno) => return Err(errno.into()),
+    };
+    copy_attributes(source.metadata, to, trust)?;
     if stat.kind() != FileType::Symlink {
-        at::chmod(to, trusted_mode(stat.mode, source.trust))?;
+        at::chmod(to, trusted_mode(stat.mode, trust))?;
     }
     Ok(())
 }

@@ -34,6 +34,18 @@ pub struct Source<'a> {
     pub content: Content<'a>,
     /// Whether set-id bits and capabilities are believed.
     pub trust: Trust,
+    /// Whether the copy must have the same owner.
+    pub owner: Owner,
+}
+
+/// Whether a copy must have the owner of what it copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// Yes, or there is no copy.
+    Kept,
+    /// If that can be: all files are shown with one owner (`squash_to_uid`), so
+    /// a daemon that may not give files away does not have to.
+    Squashed,
 }
 
 /// What a copy does about data.

@@ -8,7 +8,8 @@ use rustix::io::Errno;
 
 use super::{Writable, dir_of, file_of};
 use crate::Union;
-use crate::copyup::{self, Content, Source, Trust};
+use crate::config::Squash;
+use crate::copyup::{self, Content, Owner, Source, Trust};
 use crate::error::{Absent, Result};
 use crate::inode::table::Side;
 use crate::inode::{Access, Body, Data, Dir, FileState, Inode, Link, Place, Trait};
@@ -101,6 +102,7 @@ impl Union {
                 origin: Some(&origin),
                 content: Content::Empty,
                 trust: self.trust(lower.layer),
+                owner: self.owner(),
             },
         )?;
         let parent = self.upper_dir(&link.parent)?;
@@ -153,6 +155,14 @@ impl Union {
         Ok(())
     }
 
+    /// Whether copies keep their owner at any price.
+    fn owner(&self) -> Owner {
+        match self.config.squash {
+            Squash::None => Owner::Kept,
+            Squash::To { .. } => Owner::Squashed,
+        }
+    }
+
     fn trust(&self, layer: crate::stack::real::LayerId) -> Trust {
         match self.layers.get(layer).is_some_and(|layer| layer.nosuid) && self.config.suid {
             true => Trust::NoSetId,
@@ -203,6 +213,7 @@ impl Union {
             origin: origin.as_deref(),
             content,
             trust: self.trust(spot.dir.layer),
+            owner: self.owner(),
         };
         let staged = copyup::stage(&upper, &source)?;
         let index = match (to_index, origin.as_deref()) {
