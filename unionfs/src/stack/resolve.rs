@@ -32,6 +32,30 @@ pub enum Way {
     Path(Vec<NameBuf>),
 }
 
+impl Way {
+    /// The way on from a file found by this one that says where it goes next.
+    fn onward(self, next: Way) -> Way {
+        match (self, next) {
+            (Way::Path(mut path), Way::Sibling(name)) => {
+                path.pop();
+                path.push(name);
+                Way::Path(path)
+            }
+            (_, next) => next,
+        }
+    }
+}
+
+/// What one layer has at the end of a path.
+struct Walked {
+    /// The directory, if it is there.
+    dir: Option<Arc<RealDir>>,
+    /// Whether no layer below may add to it.
+    ends: bool,
+    /// Its path in the layers below.
+    below: Vec<NameBuf>,
+}
+
 /// What one layer has at the end of a way.
 enum Step {
     /// A directory.
@@ -66,7 +90,15 @@ impl Resolver<'_> {
                 Way::Listed(layers) if !layers.contains(&id) => continue,
                 Way::Listed(_) => self.step_beside(parent, id, name)?,
                 Way::Sibling(name) => self.step_beside(parent, id, name.as_name())?,
-                Way::Path(path) => self.step_path(layer, path)?,
+                Way::Path(path) => {
+                    let walked = self.walk(layer, path)?;
+                    found.extend(walked.dir);
+                    if walked.ends {
+                        break;
+                    }
+                    way = Way::Path(walked.below);
+                    continue;
+                }
             };
             let (dir, marks) = match step {
                 Step::Dir(dir, marks) => (dir, marks),
@@ -134,15 +166,44 @@ impl Resolver<'_> {
         Ok(Step::Dir(RealDir::new(dir, name), marks))
     }
 
-    /// A whole path in one layer. A redirect on an inner directory is part of
-    /// the layers further down and cannot be followed in this one.
-    fn step_path(&self, layer: &Layer, path: &[NameBuf]) -> Result<Step> {
-        let mut step = Step::Dir(layer.root.clone(), Marks::default());
-        for name in path {
-            let Step::Dir(dir, _) = &step else { break };
-            step = self.step(dir, name.as_name())?;
+    /// A whole path in one layer. What its directories say on the way counts as
+    /// it would if each were looked up by itself: an opaque one ends the search
+    /// with this layer, a redirected one is elsewhere in the layers below.
+    fn walk(&self, layer: &Layer, path: &[NameBuf]) -> Result<Walked> {
+        let mut walked = Walked { dir: None, ends: false, below: Vec::with_capacity(path.len()) };
+        let mut dir = layer.root.clone();
+        let mut names = path.iter();
+        for name in names.by_ref() {
+            match self.step(&dir, name.as_name())? {
+                Step::Dir(next, marks) => {
+                    dir = next;
+                    self.note_marks(&marks, dir.layer, name, &mut walked)?;
+                }
+                missing => {
+                    walked.ends |= matches!(missing, Step::End);
+                    walked.below.push(name.clone());
+                    walked.below.extend(names.cloned());
+                    return Ok(walked);
+                }
+            }
         }
-        Ok(step)
+        walked.dir = Some(dir);
+        Ok(walked)
+    }
+
+    fn note_marks(&self, marks: &Marks, layer: LayerId, name: &NameBuf, walked: &mut Walked) -> Result<()> {
+        walked.ends |= marks.opacity == Opacity::Opaque;
+        let redirect = marks.redirect.as_ref().filter(|_| marks.opacity != Opacity::Opaque);
+        match redirect.map(|redirect| self.follow(redirect, layer)).transpose()? {
+            Some(Way::Path(path)) => {
+                // A path from the root has nothing to do with what is above.
+                walked.below = path;
+                walked.ends = false;
+            }
+            Some(Way::Sibling(other)) => walked.below.push(other),
+            Some(Way::Listed(_)) | None => walked.below.push(name.clone()),
+        }
+        Ok(())
     }
 
     /// Where the data of a metacopy lies that layer `from` has at `name` of
@@ -163,22 +224,34 @@ impl Resolver<'_> {
         }
         for layer in self.layers.ordinary().iter().skip(usize::from(from)) {
             let id = layer.root.layer;
-            let spot = match &way {
+            let mut ends = false;
+            let spot = match &mut way {
                 Way::Sibling(name) => {
                     parent.lower(id).map(|dir| Spot { dir: dir.clone(), name: name.clone() })
                 }
-                Way::Path(path) => self.spot_at(layer, path)?,
+                Way::Path(path) => {
+                    let Some(name) = path.pop() else { break };
+                    let walked = self.walk(layer, path)?;
+                    ends = walked.ends;
+                    *path = walked.below;
+                    path.push(name.clone());
+                    walked.dir.map(|dir| Spot { dir, name })
+                }
                 Way::Listed(_) => None,
             };
-            let Some(spot) = spot else { continue };
-            match self.look_for_data(&spot)? {
-                Data::Here => return Ok(spot),
-                Data::Absent => {}
-                Data::Further(marks) => {
+            let data = spot.map(|spot| Ok::<_, Error>((self.look_for_data(&spot)?, spot))).transpose()?;
+            match data {
+                Some((Data::Here, spot)) => return Ok(spot),
+                Some((Data::Further(marks), _)) => {
                     if let Some(redirect) = &marks.redirect {
-                        way = self.follow(redirect, id)?;
+                        ends &= !redirect.value.starts_with(b"/");
+                        way = way.onward(self.follow(redirect, id)?);
                     }
                 }
+                Some((Data::Absent, _)) | None => {}
+            }
+            if ends {
+                break;
             }
         }
         if let Way::Path(path) = &way {
@@ -194,10 +267,8 @@ impl Resolver<'_> {
 
     fn spot_at(&self, layer: &Layer, path: &[NameBuf]) -> Result<Option<Spot>> {
         let Some((name, dirs)) = path.split_last() else { return Ok(None) };
-        match self.step_path(layer, dirs)? {
-            Step::Dir(dir, _) => Ok(Some(Spot { dir, name: name.clone() })),
-            Step::End | Step::Absent => Ok(None),
-        }
+        let dir = self.walk(layer, dirs)?.dir;
+        Ok(dir.map(|dir| Spot { dir, name: name.clone() }))
     }
 
     fn look_for_data(&self, spot: &Spot) -> Result<Data> {

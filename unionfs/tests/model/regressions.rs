@@ -3,7 +3,7 @@
 
 use crate::compare::{self, Inodes};
 use crate::engine::{Cache, Engine};
-use crate::layers::{Layer, Put};
+use crate::layers::{Layer, Opaque, Put};
 use crate::reference::{Replace, Slot};
 use crate::relay::{Relay, Turn};
 use crate::steps::Operation;
@@ -53,4 +53,12 @@ fn the_names_of_a_metacopy_share_its_redirect() {
             Operation::Rename { from: slot("c/a"), to: slot("c/c"), replace: Replace::Allowed },
         ],
     );
+}
+
+#[test]
+fn a_redirect_through_an_opaque_directory_ends_there() {
+    // The upper layer's /b hides the lower one's, also from a redirect to /b/c.
+    let opaque = Put::Dir { mode: 0o755, opaque: Opaque::Yes };
+    let layers = [vec![(vec![1], opaque), (vec![1, 2, 0], file())], vec![(vec![1, 2, 1], file())]];
+    check(&layers, &[Operation::Rename { from: slot("b/c"), to: slot("d"), replace: Replace::Allowed }]);
 }
