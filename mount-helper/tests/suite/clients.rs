@@ -46,3 +46,19 @@ fn a_fuse_mount_as_a_lower() {
         dir.display()
     ));
 }
+
+/// podman, as the host's root, puts files into a root of container ids, and
+/// then gives them away.
+#[test]
+fn hosts_root_in_a_containers_ids() {
+    let Some(scene) = Scene::new() else { return };
+    scene.run(
+        r#"
+        O=lowerdir=$PWD/l1:$PWD/l2,upperdir=$PWD/u,workdir=$PWD/w
+        runionfs -o "$O,uidmapping=:0:1:1000,gidmapping=:0:1:1000" m
+        ln -s /proc/mounts m/mtab; mkdir m/made
+        same "$(stat -c %u:%g m/mtab m/made | paste -sd,)" 65534:65534,65534:65534
+        chown -h 1:1 m/mtab; same "$(stat -c %u:%g u/mtab)" 0:0
+        "#,
+    );
+}

@@ -17,6 +17,7 @@ use crate::Union;
 use crate::acl;
 use crate::copyup::staged::Staged;
 use crate::error::Result;
+use crate::ids::OVERFLOW_ID;
 use crate::inode::table::Side;
 use crate::inode::{Body, Dir, File, FileState, Inode, NodeId, Trait, Traits};
 use crate::name::Name;
@@ -86,8 +87,7 @@ impl Union {
     ///
     /// # Errors
     /// `EEXIST`, `EROFS`, `EPERM` for a device 0/0 (it would be a whiteout),
-    /// `EINVAL` for a reserved name, `EOVERFLOW` for a caller without an id on
-    /// disk, or what the upper gave.
+    /// `EINVAL` for a reserved name, or what the upper gave.
     pub fn make(&self, parent: NodeId, name: &OsStr, make: Make<'_>, caller: Caller) -> Result<Entry> {
         let parent = self.inode(parent)?;
         let child = self.make_child(&parent, name, make, caller)?;
@@ -212,10 +212,12 @@ impl Union {
         Ok(())
     }
 
-    /// What is made while this lives is the caller's.
+    /// What is made while this lives is the caller's. Where ids are mapped to a
+    /// container's, the host's root has none: what it makes is nobody's until
+    /// it gives it away, which podman does and fuse-overlayfs allows.
     pub(super) fn as_caller(&self, caller: Caller) -> Result<creds::As> {
-        let uid = self.uids.to_disk(caller.uid).ok_or(Errno::OVERFLOW)?;
-        let gid = self.gids.to_disk(caller.gid).ok_or(Errno::OVERFLOW)?;
+        let uid = self.uids.to_disk(caller.uid).unwrap_or(OVERFLOW_ID);
+        let gid = self.gids.to_disk(caller.gid).unwrap_or(OVERFLOW_ID);
         Ok(creds::As::caller(uid, gid)?)
     }
 
