@@ -42,6 +42,42 @@ pub const DEVIATIONS: &[Deviation] = &[
         },
     },
     Deviation {
+        what: "which zeros are a hole is the file system's business (a read through a page cache of its own \
+               fills holes of a tmpfs)",
+        then: Then::GoesOn,
+        applies: |action, kernel, ours| {
+            let is_answer = |outcome: &Outcome| outcome.is_ok() || *outcome == Err(Errno::NXIO);
+            matches!(action, Action::Seek { whence: libc::SEEK_DATA | libc::SEEK_HOLE, .. })
+                && is_answer(kernel)
+                && is_answer(ours)
+        },
+    },
+    Deviation {
+        what: "read(2) of a directory is EISDIR; the kernel says EINVAL where the position is past what a file \
+               may have",
+        then: Then::GoesOn,
+        applies: |action, kernel, ours| {
+            matches!(action, Action::Read { .. })
+                && *kernel == Err(Errno::INVAL)
+                && *ours == Err(Errno::ISDIR)
+        },
+    },
+    Deviation {
+        what: "the metadata of a lower object can be changed after its name is gone, or ENOENT says that it is \
+               gone; the kernel tries to copy it up to its old name and fails over what it meets there",
+        then: Then::Ends,
+        applies: |action, kernel, ours| {
+            use Action as A;
+            let is_metadata = matches!(
+                action,
+                A::Fchmod { .. } | A::Fchown { .. } | A::Futimens { .. } | A::Fsetxattr { .. }
+            );
+            let met = [Errno::NOTDIR, Errno::ISDIR, Errno::EXIST, Errno::STALE, Errno::NOENT];
+            let fails = |outcome: &Outcome| outcome.as_ref().is_err_and(|errno| met.contains(errno));
+            is_metadata && fails(kernel) && (ours.is_ok() || *ours == Err(Errno::NOENT))
+        },
+    },
+    Deviation {
         what: "a remount changes nothing: the kernel brings back an unlinked lower file that was then copied \
                up through an open descriptor",
         then: Then::Ends,

@@ -77,7 +77,13 @@ fn transfer(place: &Place, action: &Action) -> Outcome {
                 libc::SEEK_DATA => SeekFrom::Data(u64::from(offset)),
                 _ => SeekFrom::Hole(u64::from(offset)),
             };
-            number(fs::seek(file, target)? as usize)
+            let before = fs::seek(file, SeekFrom::Current(0))?;
+            let found = fs::seek(file, target)?;
+            if matches!(target, SeekFrom::Data(_) | SeekFrom::Hole(_)) {
+                // Where that is may differ, where we are must not.
+                fs::seek(file, SeekFrom::Start(before))?;
+            }
+            number(found as usize)
         }
         ref other => unreachable!("{other:?}"),
     }

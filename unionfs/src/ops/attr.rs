@@ -31,6 +31,19 @@ pub struct SetAttr {
     pub mtime: Option<SetTime>,
 }
 
+impl SetAttr {
+    fn is_empty(&self) -> bool {
+        let ids = self.uid.is_none() && self.gid.is_none();
+        ids && self.mode.is_none() && self.size.is_none() && self.atime.is_none() && self.mtime.is_none()
+    }
+}
+
+/// Whether someone has the file open for writing.
+fn is_being_written(inode: &Inode) -> bool {
+    let Some(file) = inode.file() else { return false };
+    file.state.read().open.as_ref().is_some_and(|open| open.data.access == Access::Write)
+}
+
 impl Union {
     /// The attributes of a node.
     ///
@@ -103,6 +116,9 @@ impl Union {
     pub fn setattr(&self, id: NodeId, set: &SetAttr, caller: Caller) -> Result<Attr> {
         let upper = self.writable()?;
         let inode = self.inode(id)?;
+        if set.is_empty() {
+            return self.give_up_set_id(upper, &inode, caller);
+        }
         let need = match set.size {
             None => Need::Metadata,
             Some(0) => Need::Empty,
@@ -110,7 +126,7 @@ impl Union {
         };
         self.ensure_upper(upper, &inode, need)?;
         if let Some(size) = set.size {
-            self.truncate(&inode, size, caller)?;
+            self.truncate(&inode, size, set, caller)?;
         }
         let uid = set.uid.map(|uid| self.uids.to_disk(uid).ok_or(Errno::OVERFLOW)).transpose()?;
         let gid = set.gid.map(|gid| self.gids.to_disk(gid).ok_or(Errno::OVERFLOW)).transpose()?;
@@ -132,11 +148,42 @@ impl Union {
     }
 
     /// Changes a file's size; it is in the upper, with its data.
-    fn truncate(&self, inode: &Arc<Inode>, size: u64, caller: Caller) -> Result<()> {
+    fn truncate(&self, inode: &Arc<Inode>, size: u64, set: &SetAttr, caller: Caller) -> Result<()> {
         file_of(inode)?;
         let data = self.data(inode, Access::Write)?;
-        rustix::fs::ftruncate(&data.fd, size)?;
+        // To the size it has, truncate(2) leaves the time alone; ftruncate(2),
+        // for which the kernel sends a time, does not.
+        if set.mtime.is_some() || at::stat_fd(&data.fd)?.size != size {
+            rustix::fs::ftruncate(&data.fd, size)?;
+        }
         self.drop_set_id(data.fd.as_fd(), caller)
+    }
+
+    /// Answers a change of nothing. That is `chown(-1, -1)`, which takes the
+    /// set-id bits as any chown does; or the kernel asking, on behalf of a
+    /// writer, that they be taken.
+    fn give_up_set_id(&self, upper: super::Writable<'_>, inode: &Arc<Inode>, caller: Caller) -> Result<Attr> {
+        let stat = self.stat(inode)?;
+        let dropped = self.set_id_lost(&stat, caller);
+        if dropped != 0 && inode.kind != FileType::Directory {
+            let is_owner = caller.uid == 0 || self.uids.to_disk(caller.uid) == Some(stat.uid);
+            if !is_owner && !is_being_written(inode) {
+                return Err(Errno::PERM.into());
+            }
+            self.ensure_upper(upper, inode, Need::Metadata)?;
+            self.with_metadata(inode, |target| Ok(at::chmod(target, stat.mode & !dropped)?))?;
+        }
+        let stat = self.stat(inode)?;
+        self.attr_from(inode, &stat)
+    }
+
+    /// The set-id bits that a file loses when this caller changes it. A set-gid
+    /// bit without group execution stays with the group's own: once it meant
+    /// mandatory locking.
+    fn set_id_lost(&self, stat: &Stat, caller: Caller) -> u32 {
+        let is_member = caller.uid == 0 || self.gids.to_disk(caller.gid) == Some(stat.gid);
+        let sgid = if stat.mode & 0o010 != 0 || !is_member { 0o2000 } else { 0 };
+        stat.mode & (0o4000 | sgid)
     }
 
     /// Takes the set-id bits of a file that someone who is not root changed:
@@ -146,9 +193,7 @@ impl Union {
             return Ok(());
         }
         let stat = at::stat_fd(file)?;
-        // A set-gid bit without group execution means mandatory locking.
-        let sgid = if stat.mode & 0o010 != 0 { 0o2000 } else { 0 };
-        let dropped = stat.mode & (0o4000 | sgid);
+        let dropped = self.set_id_lost(&stat, caller);
         if dropped != 0 && stat.kind() == FileType::RegularFile {
             at::chmod(at::Target::Fd(file), stat.mode & !dropped)?;
         }

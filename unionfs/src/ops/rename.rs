@@ -70,6 +70,10 @@ impl Union {
             let errno = if is_exchange { Errno::INVAL } else { Errno::NOTEMPTY };
             check_no_loop(&new.inode, &from_parent, errno)?;
         }
+        if let Some(new) = new.as_ref().filter(|new| !is_exchange && is_dir(&new.inode)) {
+            // Before anything is copied up in vain; it counts again when locked.
+            self.check_empty(dir_of(&new.inode)?)?;
+        }
         self.check_movable(&old.inode)?;
         self.ready(upper, &old.inode)?;
         self.ensure_upper_dir(upper, &from_parent)?;
