@@ -12,7 +12,6 @@ mod cli;
 mod failure;
 mod mounting;
 mod record;
-mod removal;
 mod sandbox;
 mod state;
 mod sys;

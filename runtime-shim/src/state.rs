@@ -21,9 +21,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
 use rustix::io::Errno;
 
+use unionfs::changes::remove_tree;
+
 use crate::failure::{Context, Failure, Result, say};
 use crate::record::{self, Instant, Record};
-use crate::removal::remove_tree;
 
 /// What becomes of the changes.
 #[derive(Clone, Debug)]

@@ -5,14 +5,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use rustix::fs::{FileType, Stat};
-
 use super::lower::{Found, LowerDir, Lowers};
 use super::upper::{self, Below, Entry, EntryKind};
 use super::{Change, Kind, marks};
 use crate::error::Result;
 use crate::name::{Name, NameBuf};
-use crate::sys::xattr::Target;
+use crate::sys::at::{self, Stat, Target};
 
 /// A comparison under way: where it is, and what it found.
 pub struct Comparison<'a> {
@@ -172,7 +170,7 @@ impl<'a> Comparison<'a> {
 
     fn metadata_differs(&self, top: Option<&UpperDir>, old: &Stat, lower: &[LowerDir]) -> Result<bool> {
         let (Some(top), Some(lower)) = (top, lower.first()) else { return Ok(false) };
-        let of = |stat: &Stat| (stat.st_mode, stat.st_uid, stat.st_gid);
+        let of = |stat: &Stat| (stat.mode, stat.uid, stat.gid);
         if of(&top.stat) != of(old) {
             return Ok(true);
         }
@@ -189,11 +187,10 @@ impl<'a> Comparison<'a> {
 /// layers say it: a merge is a run of directories of one history, so it is
 /// enough to compare the inodes.
 fn is_same_merge(now: &[LowerDir], before: &[LowerDir]) -> bool {
-    let id = |dir: &LowerDir| rustix::fs::fstat(dir.fd()).map(|stat| (stat.st_dev, stat.st_ino));
+    let id = |dir: &LowerDir| at::stat_fd(dir.fd()).map(|stat| (stat.dev, stat.ino));
     now.len() == before.len() && now.iter().zip(before).all(|(a, b)| id(a).is_ok_and(|a| id(b) == Ok(a)))
 }
 
 fn is_same_file(old: &Stat, new: &Stat) -> bool {
-    let of = |stat: &Stat| (stat.st_dev, stat.st_ino, FileType::from_raw_mode(stat.st_mode));
-    of(old) == of(new)
+    (old.dev, old.ino) == (new.dev, new.ino)
 }

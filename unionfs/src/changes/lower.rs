@@ -4,15 +4,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, openat, statat};
+use rustix::fs::{Dir, FileType, Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use super::marks;
-use super::upper::{self, Below, Data, EntryKind};
+use super::upper::{self, Below, Birth, Data, EntryKind};
 use crate::error::Result;
 use crate::name::{Name, NameBuf};
 use crate::ondisk::redirect::Redirect;
 use crate::ondisk::whiteout::{self, NameMeaning};
+use crate::sys::at::{self, Stat, Target};
 
 /// The lower layers, open.
 pub struct Lowers {
@@ -69,12 +70,12 @@ impl Lowers {
             let (stat, below) = match self.look(dir, name)? {
                 None => continue,
                 Some(EntryKind::Whiteout) => break,
-                Some(EntryKind::File(stat, _)) if merged.is_empty() => return Ok(Found::File(stat)),
+                Some(EntryKind::File(stat, ..)) if merged.is_empty() => return Ok(Found::File(stat)),
                 Some(EntryKind::File(..)) => break,
                 Some(EntryKind::Directory(stat, below)) => (stat, below),
             };
             top.get_or_insert(stat);
-            let fd = upper::open_path(dir.fd(), name)?;
+            let fd = at::open_dir(dir.fd(), name)?;
             merged.push(LowerDir { layer: dir.layer, fd: Rc::new(fd) });
             match below {
                 Below::SameName => {}
@@ -164,12 +165,12 @@ impl Lowers {
 /// An entry whose marks an ordinary user may not read; nor could the union he
 /// ran. Nothing below what he may not even search was changed.
 fn unmarked(directory: BorrowedFd<'_>, name: Name<'_>) -> Result<Option<EntryKind>> {
-    let stat = match statat(directory, name.bytes(), AtFlags::SYMLINK_NOFOLLOW) {
+    let stat = match at::stat(Target::At(directory, name)) {
         Err(Errno::NOENT | Errno::ACCESS) => return Ok(None),
         stat => stat?,
     };
-    Ok(Some(match FileType::from_raw_mode(stat.st_mode) {
+    Ok(Some(match stat.kind() {
         FileType::Directory => EntryKind::Directory(stat, Below::SameName),
-        _ => EntryKind::File(stat, Data::Own),
+        _ => EntryKind::File(stat, Data::Own, Birth::Made),
     }))
 }

@@ -9,7 +9,7 @@ use std::os::fd::BorrowedFd;
 use rustix::fs::{AtFlags, statat};
 use rustix::io::Errno;
 
-use super::upper::{Below, Data};
+use super::upper::{Below, Birth, Data};
 use crate::error::Result;
 use crate::name::Name;
 use crate::ondisk::marks::{Found, Marks, Opacity};
@@ -44,16 +44,26 @@ pub fn holds_xattr_whiteouts(directory: BorrowedFd<'_>) -> Result<bool> {
     Ok(Marks::read(Target::Fd(directory))?.opacity == Opacity::XattrWhiteouts)
 }
 
-/// Whether a regular file is a whiteout by its mark, or where its data is.
-pub fn whiteout_or_data(directory: BorrowedFd<'_>, name: Name<'_>) -> Result<Option<Data>> {
+/// What the marks of a regular file make of it.
+pub enum RegularFile {
+    /// A whiteout, if its directory says that it may hold some.
+    Whiteout,
+    /// A file.
+    File(Data, Birth),
+}
+
+/// Reads the marks of a regular file.
+pub fn regular_file(directory: BorrowedFd<'_>, name: Name<'_>) -> Result<RegularFile> {
     let marks = Marks::read(Target::At(directory, name))?;
     if marks.whiteout {
-        return Ok(None);
+        return Ok(RegularFile::Whiteout);
     }
-    Ok(Some(match marks.metacopy {
+    let birth = if marks.origin.is_some() || marks.metacopy.is_some() { Birth::Copied } else { Birth::Made };
+    let data = match marks.metacopy {
         Some(_) => Data::Lower(parse(marks.redirect)?),
         None => Data::Own,
-    }))
+    };
+    Ok(RegularFile::File(data, birth))
 }
 
 fn parse(redirect: Option<Found>) -> Result<Option<Redirect>> {
@@ -68,18 +78,20 @@ fn exists(directory: BorrowedFd<'_>, name: &[u8]) -> Result<bool> {
     }
 }
 
-/// A file's extended attributes but for the marks, sorted by name.
+/// A file's extended attributes as the union shows them: without the marks, and
+/// sorted by name.
 ///
 /// What may not be read counts as absent: it could not be changed either.
 pub fn visible_attributes(target: Target<'_>) -> Result<Vec<(CString, Vec<u8>)>> {
     let mut attributes = Vec::new();
     for name in xattr::list(target)?.split_inclusive(|&byte| byte == 0) {
         let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
-        if private::is_private(name.to_bytes()) {
+        let Some(shown) = private::from_disk(name.to_bytes()).and_then(|shown| CString::new(shown).ok())
+        else {
             continue;
-        }
+        };
         match xattr::get_vec(target, name) {
-            Ok(Some(value)) => attributes.push((name.to_owned(), value)),
+            Ok(Some(value)) => attributes.push((shown, value)),
             Ok(None) => {}
             Err(error) if error.errno() == Errno::ACCESS => {}
             Err(error) => return Err(error),

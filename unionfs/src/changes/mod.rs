@@ -15,14 +15,17 @@
 //! A renamed directory is its old name deleted, its new one added.
 
 mod compare;
-pub mod lower;
+mod lower;
 mod marks;
-pub mod upper;
+mod removal;
+mod upper;
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use crate::error::Result;
+
+pub use removal::remove_tree;
 
 use compare::{Comparison, Old};
 

@@ -3,14 +3,15 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, openat, statat};
+use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, openat};
 use rustix::io::Errno;
 
-use super::marks;
+use super::marks::{self, RegularFile};
 use crate::error::{Error, Result};
 use crate::name::{Name, NameBuf};
 use crate::ondisk::redirect::Redirect;
 use crate::ondisk::whiteout::{self, NameMeaning};
+use crate::sys::at::{self, Stat, Target};
 
 /// One name in an upper.
 #[derive(Debug)]
@@ -29,7 +30,16 @@ pub enum EntryKind {
     /// A directory.
     Directory(Stat, Below),
     /// Anything else.
-    File(Stat, Data),
+    File(Stat, Data, Birth),
+}
+
+/// How a file came into the upper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Birth {
+    /// As the copy of a lower file, whose place it takes under all its names.
+    Copied,
+    /// As a new file.
+    Made,
 }
 
 /// What is seen through a directory of an upper.
@@ -68,12 +78,6 @@ pub fn open(upper: &Path) -> Result<OwnedFd> {
 /// What the kernel says; `ENOTDIR` for anything else.
 pub fn open_child(parent: BorrowedFd<'_>, name: Name<'_>) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    openat(parent, name.bytes(), flags, Mode::empty())
-}
-
-/// The same for names only: a directory that one may search and not list.
-pub(super) fn open_path(parent: BorrowedFd<'_>, name: Name<'_>) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     openat(parent, name.bytes(), flags, Mode::empty())
 }
 
@@ -123,22 +127,23 @@ pub(super) fn look(
     name: Name<'_>,
     holds_xattr_whiteouts: bool,
 ) -> Result<Option<EntryKind>> {
-    let stat = match statat(directory, name.bytes(), AtFlags::SYMLINK_NOFOLLOW) {
+    let stat = match at::stat(Target::At(directory, name)) {
         Err(Errno::NOENT) => return Ok(None),
         stat => stat?,
     };
-    let kind = match FileType::from_raw_mode(stat.st_mode) {
-        FileType::CharacterDevice if stat.st_rdev == 0 => EntryKind::Whiteout,
+    let kind = match stat.kind() {
+        _ if stat.is_whiteout_device() => EntryKind::Whiteout,
         FileType::Directory => {
-            let child = open_path(directory, name)?;
+            let child = at::open_dir(directory, name)?;
             EntryKind::Directory(stat, marks::below(child.as_fd())?)
         }
         // Only marks of this directory make marks of its files count.
-        FileType::RegularFile => match marks::whiteout_or_data(directory, name)? {
-            None if holds_xattr_whiteouts => EntryKind::Whiteout,
-            found => EntryKind::File(stat, found.unwrap_or(Data::Own)),
+        FileType::RegularFile => match marks::regular_file(directory, name)? {
+            RegularFile::Whiteout if holds_xattr_whiteouts => EntryKind::Whiteout,
+            RegularFile::Whiteout => EntryKind::File(stat, Data::Own, Birth::Made),
+            RegularFile::File(data, birth) => EntryKind::File(stat, data, birth),
         },
-        _ => EntryKind::File(stat, Data::Own),
+        _ => EntryKind::File(stat, Data::Own, Birth::Made),
     };
     Ok(Some(kind))
 }
