@@ -9,6 +9,7 @@
 //! that ended it.
 
 mod cli;
+mod commit;
 mod failure;
 mod mounting;
 mod record;

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
 use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use unionfs::changes::remove_tree;
 
@@ -210,7 +211,7 @@ fn write_record(file: &Path, record: &Record) -> Result<()> {
 }
 
 /// Locks a state directory for as long as the descriptor is open.
-fn lock(dir: &Path) -> Result<OwnedFd> {
+pub fn lock(dir: &Path) -> Result<OwnedFd> {
     let context = || format!("cannot lock {}", dir.display());
     let fd = openat(CWD, dir, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).context(context)?;
     match flock(&fd, FlockOperation::NonBlockingLockExclusive) {
@@ -219,6 +220,15 @@ fn lock(dir: &Path) -> Result<OwnedFd> {
         }
         locked => locked.context(context).map(|()| fd),
     }
+}
+
+/// Lets this process hold as many descriptors as it may: one for each level of
+/// a tree. Only for processes that execute nothing afterwards.
+///
+/// Where that is refused, a tree that is too deep fails by itself.
+pub fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap_or_default();
 }
 
 /// Removes one path and all below it.

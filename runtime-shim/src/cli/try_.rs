@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::commit::{self, Consent, OnConflict};
 use crate::failure::{Failure, Result};
 use crate::sandbox::{self, Identity, Report, Trial, View};
 use crate::state::Fate;
@@ -75,7 +76,11 @@ impl Try {
     /// Does what was asked for and gives the exit code.
     pub fn run(self) -> Result<u8> {
         match &self.commit {
-            Some(_kept) => Err(Failure::new("--commit is not there yet")),
+            Some(kept) => {
+                let consent = if self.yes { Consent::Given } else { Consent::Ask };
+                let on_conflict = if self.force { OnConflict::Overwrite } else { OnConflict::Refuse };
+                commit::run(kept, consent, on_conflict).map(|()| 0)
+            }
             None => self.trial(),
         }
     }

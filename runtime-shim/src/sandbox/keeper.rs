@@ -6,7 +6,6 @@
 
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, FileType, Mode, mkdirat, statat};
@@ -20,6 +19,7 @@ use super::{Prepared, Report, View, gate_opened, identity, init, privileges, sup
 use crate::failure::{Context, Failure, OURS, Result, say};
 use crate::mounting::{self, Options};
 use crate::sys::{self, Namespaces, Side};
+use crate::{commit, state};
 
 /// How long the server may take to end once nobody uses the view any more.
 const SERVER_GRACE: Duration = Duration::from_secs(30);
@@ -131,7 +131,7 @@ fn make_mount_points(view: &OwnedFd) -> Result<Vec<&'static str>> {
 /// Takes the mount points back out of the upper, so that they are no change.
 fn unmake_mount_points(prepared: &Prepared<'_>, made: &[&str]) -> Result<()> {
     for name in made {
-        crate::state::remove(&prepared.state.upper().join(name))?;
+        state::remove(&prepared.state.upper().join(name))?;
     }
     Ok(())
 }
@@ -176,15 +176,10 @@ fn report(prepared: &Prepared<'_>) -> Result<()> {
     if prepared.trial.report == Report::Quiet {
         return Ok(());
     }
+    state::raise_descriptor_limit();
     let changes = changes::list(&prepared.state.upper(), &prepared.trial.lowers())
         .context(|| "cannot list what changed".to_string())?;
-    let mut text = Vec::new();
-    for change in changes {
-        text.extend_from_slice(format!("{} ", change.kind.letter()).as_bytes());
-        text.extend_from_slice(change.path.as_os_str().as_bytes());
-        text.push(b'\n');
-    }
-    io::stderr().write_all(&text).context(|| "cannot print what changed".to_string())?;
+    io::stderr().write_all(&commit::list(&changes)).context(|| "cannot print what changed".to_string())?;
     if prepared.state.is_kept() {
         let dir = prepared.state.dir().display();
         say(&format!("runion: the changes are kept in {dir}/upper"));

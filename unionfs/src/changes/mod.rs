@@ -14,7 +14,9 @@
 //! so they count only if their own metadata or something below them changed.
 //! A renamed directory is its old name deleted, its new one added.
 
+mod apply;
 mod compare;
+mod conflicts;
 mod lower;
 mod marks;
 mod removal;
@@ -25,6 +27,8 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Result;
 
+pub use apply::apply;
+pub use conflicts::{Conflict, ConflictKind, conflicts};
 pub use removal::remove_tree;
 
 use compare::{Comparison, Old};
