@@ -10,7 +10,13 @@
 //!    call on that file, exclusively over the call that moves it.
 //! 4. `Table` shards, `RealDir::fd`, `Fds::queue`, the rest: memory work only.
 
+#[cfg(feature = "shuttle")]
+mod explored;
+
+#[cfg(feature = "shuttle")]
+pub use explored::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic};
 #[cfg(not(feature = "shuttle"))]
 pub use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 #[cfg(not(feature = "shuttle"))]
-pub use std::sync::{Arc, Weak, atomic};
+pub use std::sync::atomic;
+pub use std::sync::{Arc, Weak};
