@@ -78,9 +78,12 @@ fn said(output: &Output, otherwise: &str) -> Failure {
     let text = String::from_utf8_lossy(&output.stderr);
     let reason = text.lines().rfind(|line| !line.trim().is_empty());
     let failure = Failure::mount(reason.unwrap_or(otherwise));
-    match text.contains("user_allow_other") {
-        true => failure.hint("root can write user_allow_other into /etc/fuse.conf"),
-        false => failure,
+    if text.contains("user_allow_other") {
+        failure.hint("root can write user_allow_other into /etc/fuse.conf")
+    } else if text.contains("/dev/fuse") {
+        failure.hint("who mounts must be able to read and write /dev/fuse")
+    } else {
+        failure
     }
 }
 

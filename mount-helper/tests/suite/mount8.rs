@@ -6,6 +6,8 @@ use crate::scene::Scene;
 /// of the directory's names made by kernel overlayfs.
 const INSTALL: &str = r#"
     D=$PWD; O=lowerdir=$D/l1:$D/l2,upperdir=$D/u,workdir=$D/w
+    # mount(8) notes user mounts there, for every namespace.
+    if [ -d /run/mount ]; then mount -t tmpfs none /run/mount; fi
     mkdir sbin; mount -t tmpfs none sbin; mkdir sbin/u sbin/w
     install() { cp -L bin/runionfs "sbin/u/$1"; mount -t overlay none -o "lowerdir=/usr/sbin,upperdir=$D/sbin/u,workdir=$D/sbin/w" /usr/sbin; }
 "#;
@@ -63,6 +65,22 @@ fn from_fstab() {
         echo "union $D/m runionfs lowerdir=$D/l1:$D/l2,user,noauto 0 0" >fstab
         mount -T fstab union
         case $(shown m) in *" ro,nosuid,nodev,noexec,"*) ;; *) shown m; exit 1;; esac
+    "#);
+}
+
+#[test]
+fn by_an_ordinary_user() {
+    run(r#"
+        install mount.runionfs; chown -R 1000:1000 l1 l2 u w m
+        mkdir node; mount -t tmpfs none node; mknod -m 666 node/fuse c 10 229; mount --bind node/fuse /dev/fuse
+        as_user() { setpriv --reuid=1000 --regid=1000 --clear-groups "$@"; }
+        for program in "$(command -v mount)" "$(command -v umount)" "$(command -v fusermount3)"; do
+            [ -u "$program" ] || { echo "skipped: $program is not set-user-id"; exit 0; }
+        done
+        echo "union $D/m runionfs $O,user,noauto 0 0" >fstab; mount --bind fstab /etc/fstab
+        as_user mount "$D/m"; same "$(as_user cat m/top m/below)" 12; as_user touch m/new
+        case $(shown m) in "union "*" rw,nosuid,nodev,noexec,"*,user_id=1000,*) ;; *) shown m; exit 1;; esac
+        as_user umount "$D/m"; await_no_daemon; same "$(stat -c %u u/new)" 1000
     "#);
 }
 

@@ -81,6 +81,9 @@ impl Scene {
         let output = self.shell(script);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let (out, err) = (text(&output.stdout), text(&output.stderr));
+        for line in out.lines().filter(|line| line.starts_with("skipped:")) {
+            println!("{line}");
+        }
         assert!(output.status.success(), "{}\nscript: {script}\nout: {out}\nerr: {err}", output.status);
         out
     }
