@@ -54,12 +54,12 @@ use rustix::io::Errno;
 use ids::IdMap;
 use inode::number::Numbers;
 use inode::table::{Key, Side, Table};
-use inode::{Body, Dir, Inode, Traits};
+use inode::{Body, Dir, Inode, NodeId, Traits};
 use stack::layer::Layers;
 use stack::names::Merged;
 use stack::upper::Upper;
 use stats::Stats;
-use sync::{Arc, RwLock};
+use sync::{Arc, Mutex, RwLock};
 
 /// One union: its layers and everything known about them.
 pub struct Union {
@@ -72,6 +72,8 @@ pub struct Union {
     uids: IdMap,
     gids: IdMap,
     stats: Stats,
+    /// Directories whose attributes changed without the kernel's knowledge.
+    changed: Mutex<Vec<NodeId>>,
 }
 
 impl Union {
@@ -117,6 +119,7 @@ impl Union {
             root,
             numbers: Numbers::default(),
             stats: Stats::default(),
+            changed: Mutex::new(Vec::new()),
             config,
         })
     }
@@ -124,6 +127,13 @@ impl Union {
     /// The counters.
     pub fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    /// The directories that an operation copied up on its way: their link
+    /// counts are shown otherwise now, and whoever caches attributes must ask
+    /// again.
+    pub fn take_changed(&self) -> Vec<NodeId> {
+        std::mem::take(&mut *self.changed.lock())
     }
 
     /// What the union was opened with.

@@ -6,6 +6,7 @@ use rustix::fs::{FileType, XattrFlags};
 use rustix::io::Errno;
 
 use super::{Owner, Source, Trust};
+use crate::config::Namespace;
 use crate::error::Result;
 use crate::ondisk::private;
 use crate::sys::at::{self, Target};
@@ -20,7 +21,7 @@ pub const CAPABILITY: &CStr = c"security.capability";
 /// # Errors
 /// What the file systems gave. An attribute the upper cannot carry is left
 /// behind unless it is an ACL or a security attribute, as in the kernel.
-pub fn copy(to: Target<'_>, source: &Source<'_>) -> Result<()> {
+pub fn copy(to: Target<'_>, source: &Source<'_>, namespace: Namespace) -> Result<()> {
     let stat = source.stat;
     let owned = at::chown(to, Some(stat.uid), Some(stat.gid)).or_else(not_if_already(to, stat.uid, stat.gid));
     let trust = match owned {
@@ -29,7 +30,7 @@ pub fn copy(to: Target<'_>, source: &Source<'_>) -> Result<()> {
         Err(Errno::PERM | Errno::INVAL) if source.owner == Owner::Squashed => Trust::NoSetId,
         Err(errno) => return Err(errno.into()),
     };
-    copy_attributes(source.metadata, to, trust)?;
+    copy_attributes(source.metadata, to, trust, namespace)?;
     if stat.kind() != FileType::Symlink {
         at::chmod(to, trusted_mode(stat.mode, trust))?;
     }
@@ -57,11 +58,11 @@ fn trusted_mode(mode: u32, trust: Trust) -> u32 {
 ///
 /// # Errors
 /// As [`copy`].
-pub fn copy_attributes(from: Target<'_>, to: Target<'_>, trust: Trust) -> Result<()> {
+pub fn copy_attributes(from: Target<'_>, to: Target<'_>, trust: Trust, namespace: Namespace) -> Result<()> {
     for name in xattr::list(from)?.split_inclusive(|&b| b == 0) {
         let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
         let distrusted = trust == Trust::NoSetId && name == CAPABILITY;
-        if private::is_private(name.to_bytes()) || distrusted {
+        if private::is_private(name.to_bytes(), namespace) || distrusted {
             continue;
         }
         let Some(value) = xattr::get_vec(from, name)? else { continue };

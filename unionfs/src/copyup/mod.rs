@@ -94,7 +94,7 @@ pub fn stage<'u>(upper: &'u Upper, source: &Source<'_>) -> Result<Staged<'u>> {
         }
     }
     let target = staged.target();
-    metadata::copy(target, source)?;
+    metadata::copy(target, source, upper.namespace)?;
     if let Some(origin) = source.origin {
         marks::set_if_possible(target, upper.namespace, Mark::Origin, origin)?;
     }

@@ -4,14 +4,14 @@ use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
-    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
-    Request, TimeOrNow, WriteFlags,
+    KernelConfig, LockOwner, Notifier, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs,
+    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use rustix::fs::{FallocateFlags, FileType};
 
@@ -44,13 +44,31 @@ pub struct Adapter {
     union: Arc<Union>,
     listings: Listings,
     lifetime: Duration,
+    /// Known once the session is.
+    notifier: Arc<OnceLock<Notifier>>,
 }
 
 impl Adapter {
     /// Serves a union.
-    pub fn new(union: Arc<Union>) -> Adapter {
+    pub fn new(union: Arc<Union>, notifier: Arc<OnceLock<Notifier>>) -> Adapter {
         let lifetime = lifetime(union.config().timeout);
-        Adapter { union, listings: Listings::default(), lifetime }
+        Adapter { union, listings: Listings::default(), lifetime, notifier }
+    }
+
+    /// Makes the kernel ask again for what an operation changed on its way,
+    /// before the operation is answered.
+    fn told<T>(&self, result: T) -> T {
+        for node in self.union.take_changed() {
+            let Some(notifier) = self.notifier.get() else { continue };
+            match notifier.inval_inode(INodeNo(node), -1, 0) {
+                Err(error) if error.raw_os_error() != Some(libc::ENOENT) => {
+                    log::warn(format_args!("cannot invalidate attributes: {error}"));
+                }
+                // What the kernel does not know it need not forget.
+                _ => {}
+            }
+        }
+        result
     }
 
     fn count(&self, opcode: usize) {
@@ -173,7 +191,7 @@ impl Filesystem for Adapter {
     ) {
         self.count(4);
         let set = SetAttr { mode, uid, gid, size, atime: atime.map(set_time), mtime: mtime.map(set_time) };
-        match self.union.setattr(node.0, &set, self.caller(request, 0)) {
+        match self.told(self.union.setattr(node.0, &set, self.caller(request, 0))) {
             Ok(attr) => reply.attr(&self.lifetime, &file_attr(&attr)),
             Err(error) => reply.error(errno(&error)),
         }
@@ -202,7 +220,7 @@ impl Filesystem for Adapter {
             FileType::RegularFile => Make::File { mode },
             kind => Make::Node { kind, mode, rdev: decode_device(rdev) },
         };
-        self.entry(reply, self.union.make(parent.0, name, make, self.caller(request, umask)));
+        self.entry(reply, self.told(self.union.make(parent.0, name, make, self.caller(request, umask))));
     }
 
     fn mkdir(
@@ -215,24 +233,25 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         self.count(9);
-        let made = self.union.make(parent.0, name, Make::Dir { mode }, self.caller(request, umask));
+        let made =
+            self.told(self.union.make(parent.0, name, Make::Dir { mode }, self.caller(request, umask)));
         self.entry(reply, made);
     }
 
     fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         self.count(10);
-        done(reply, self.union.unlink(Names { parent: parent.0, name }));
+        done(reply, self.told(self.union.unlink(Names { parent: parent.0, name })));
     }
 
     fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         self.count(11);
-        done(reply, self.union.rmdir(Names { parent: parent.0, name }));
+        done(reply, self.told(self.union.rmdir(Names { parent: parent.0, name })));
     }
 
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         self.count(6);
         let make = Make::Symlink(target.as_os_str().as_bytes());
-        self.entry(reply, self.union.make(parent.0, name, make, self.caller(request, 0)));
+        self.entry(reply, self.told(self.union.make(parent.0, name, make, self.caller(request, 0))));
     }
 
     fn rename(
@@ -249,12 +268,12 @@ impl Filesystem for Adapter {
         let flags = rustix::fs::RenameFlags::from_bits_retain(flags.bits());
         let from = Names { parent: parent.0, name };
         let to = Names { parent: new_parent.0, name: new_name };
-        done(reply, self.union.rename(from, to, flags));
+        done(reply, self.told(self.union.rename(from, to, flags)));
     }
 
     fn link(&self, _request: &Request, node: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         self.count(13);
-        self.entry(reply, self.union.link(node.0, Names { parent: parent.0, name }));
+        self.entry(reply, self.told(self.union.link(node.0, Names { parent: parent.0, name })));
     }
 
     fn open(&self, request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -265,7 +284,7 @@ impl Filesystem for Adapter {
             (false, true) => OpenFor::Reading,
             (false, false) => OpenFor::Writing,
         };
-        match self.union.open_file(node.0, purpose, self.caller(request, 0)) {
+        match self.told(self.union.open_file(node.0, purpose, self.caller(request, 0))) {
             Ok(()) => reply.opened(NO_HANDLE, FopenFlags::FOPEN_KEEP_CACHE),
             Err(error) => reply.error(errno(&error)),
         }
@@ -309,7 +328,7 @@ impl Filesystem for Adapter {
             true => SetId::Drop,
             false => SetId::Keep,
         };
-        let result = self.union.write(node.0, offset, data, set_id, self.caller(request, 0));
+        let result = self.told(self.union.write(node.0, offset, data, set_id, self.caller(request, 0)));
         if let Ok(n) = result {
             self.union.stats().written_bytes.fetch_add(n as u64, Ordering::Relaxed);
         }
@@ -462,7 +481,7 @@ impl Filesystem for Adapter {
             libc::XATTR_REPLACE => SetMode::Replace,
             _ => SetMode::Any,
         };
-        done(reply, self.union.setxattr(node.0, name, value, mode));
+        done(reply, self.told(self.union.setxattr(node.0, name, value, mode)));
     }
 
     fn getxattr(&self, _request: &Request, node: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
@@ -486,7 +505,7 @@ impl Filesystem for Adapter {
 
     fn removexattr(&self, _request: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         self.count(24);
-        done(reply, self.union.removexattr(node.0, name));
+        done(reply, self.told(self.union.removexattr(node.0, name)));
     }
 
     fn create(
@@ -500,7 +519,7 @@ impl Filesystem for Adapter {
         reply: ReplyCreate,
     ) {
         self.count(35);
-        match self.union.create(parent.0, name, mode, self.caller(request, umask)) {
+        match self.told(self.union.create(parent.0, name, mode, self.caller(request, umask))) {
             Ok(entry) => {
                 let attr = entry_attr(&entry);
                 reply.created(&self.lifetime, &attr, GENERATION, NO_HANDLE, FopenFlags::FOPEN_KEEP_CACHE);
@@ -521,7 +540,7 @@ impl Filesystem for Adapter {
     ) {
         self.count(43);
         let mode = FallocateFlags::from_bits_retain(mode as u32);
-        done(reply, self.union.fallocate(node.0, mode, offset, length, self.caller(request, 0)));
+        done(reply, self.told(self.union.fallocate(node.0, mode, offset, length, self.caller(request, 0))));
     }
 
     fn lseek(
@@ -564,7 +583,8 @@ impl Filesystem for Adapter {
         // What is left, the caller asks for again.
         let len = usize::try_from(len).unwrap_or(usize::MAX).min(1 << 30);
         let caller = self.caller(request, 0);
-        let result = self.union.copy_file_range((from.0, from_offset), (to.0, to_offset), len, caller);
+        let result =
+            self.told(self.union.copy_file_range((from.0, from_offset), (to.0, to_offset), len, caller));
         written(reply, result);
     }
 }

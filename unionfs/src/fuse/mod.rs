@@ -8,7 +8,7 @@ mod listings;
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::Union;
 use adapter::Adapter;
@@ -34,7 +34,10 @@ impl Session {
         settings.n_threads = Some(config.threads.max(1));
         // Who may come in is the mount's `allow_other`; permissions are the
         // kernel's to check.
-        let session = fuser::Session::from_fd(Adapter::new(union), device, fuser::SessionACL::All, settings)?;
+        let notifier = Arc::new(OnceLock::new());
+        let adapter = Adapter::new(union, notifier.clone());
+        let session = fuser::Session::from_fd(adapter, device, fuser::SessionACL::All, settings)?;
+        notifier.get_or_init(|| session.notifier());
         Ok(Session(session))
     }
 

@@ -1,9 +1,10 @@
 //! Which marks a file carries, learnt with one system call where there is none.
 //!
-//! Marks are read in `trusted.overlay.` and `user.overlay.` alike (fuse-overlayfs's
-//! opaque too) and written in the namespace of the mount. In the `user.`
-//! namespace any owner of a layer can forge them; who follows a redirect from
-//! there is the resolver's decision.
+//! Marks are read and written in the mount's namespace, as in the kernel: in a
+//! `trusted.` mount, `user.overlay.` is what a union nested in it keeps, and
+//! data. In the `user.` namespace any owner of a layer can forge marks; who
+//! follows a redirect from there is the resolver's decision. fuse-overlayfs's
+//! opaque mark is read in both.
 
 use std::ffi::CStr;
 
@@ -70,24 +71,15 @@ pub enum Opacity {
     Opaque,
 }
 
-/// A mark's value and the namespace it was found in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// The attribute's value.
-    pub value: Vec<u8>,
-    /// Where it stood.
-    pub namespace: Namespace,
-}
-
 /// Everything a file's attributes say about its place in the union.
 #[derive(Clone, Debug, Default)]
 pub struct Marks {
     /// Of directories.
     pub opacity: Opacity,
     /// The directory or metacopy's redirect, unparsed.
-    pub redirect: Option<Found>,
-    /// Whether data is further down, and who says so.
-    pub metacopy: Option<Namespace>,
+    pub redirect: Option<Vec<u8>>,
+    /// Whether data is further down.
+    pub metacopy: bool,
     /// The copy-up origin's file handle; empty where unknown.
     pub origin: Option<Vec<u8>>,
     /// The link count's offset, unparsed.
@@ -98,8 +90,6 @@ pub struct Marks {
     pub default_acl: bool,
     /// Whether an empty regular file here is a whiteout.
     pub whiteout: bool,
-    /// No attribute of any kind: later questions need no system call.
-    pub bare: bool,
 }
 
 impl Marks {
@@ -107,26 +97,26 @@ impl Marks {
     ///
     /// # Errors
     /// What the file system gave, but for not having attributes.
-    pub fn read(target: Target<'_>) -> Result<Marks> {
+    pub fn read(target: Target<'_>, namespace: Namespace) -> Result<Marks> {
         let names = xattr::list(target)?;
-        let mut marks = Marks { bare: names.is_empty(), ..Marks::default() };
+        let mut marks = Marks::default();
         for name in names.split_inclusive(|&b| b == 0) {
             let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
-            marks.take(target, name)?;
+            marks.take(target, namespace, name)?;
         }
         Ok(marks)
     }
 
-    fn take(&mut self, target: Target<'_>, name: &CStr) -> Result<()> {
+    fn take(&mut self, target: Target<'_>, namespace: Namespace, name: &CStr) -> Result<()> {
         if name == DEFAULT_ACL {
             self.default_acl = true;
         } else if name == FUSE_OVERLAYFS_OPAQUE {
             self.note_opacity(&value(target, name)?);
-        } else if let Some((namespace, mark)) = parse(name) {
+        } else if let Some(mark) = parse(name, namespace) {
             match mark {
                 Mark::Opaque => self.note_opacity(&value(target, name)?),
-                Mark::Redirect => self.redirect = Some(Found { value: value(target, name)?, namespace }),
-                Mark::Metacopy => self.metacopy = Some(namespace),
+                Mark::Redirect => self.redirect = Some(value(target, name)?),
+                Mark::Metacopy => self.metacopy = true,
                 Mark::Origin => self.origin = Some(value(target, name)?),
                 Mark::Nlink => self.nlink = Some(value(target, name)?),
                 Mark::Impure => self.impure = true,
@@ -150,14 +140,12 @@ fn value(target: Target<'_>, name: &CStr) -> Result<Vec<u8>> {
     Ok(xattr::get_vec(target, name)?.unwrap_or_default())
 }
 
-fn parse(name: &CStr) -> Option<(Namespace, Mark)> {
-    let bytes = name.to_bytes();
-    let (namespace, rest) = if let Some(rest) = bytes.strip_prefix(b"trusted.overlay.") {
-        (Namespace::Trusted, rest)
-    } else {
-        (Namespace::User, bytes.strip_prefix(b"user.overlay.")?)
+fn parse(name: &CStr, namespace: Namespace) -> Option<Mark> {
+    let prefix: &[u8] = match namespace {
+        Namespace::Trusted => b"trusted.overlay.",
+        Namespace::User => b"user.overlay.",
     };
-    let mark = match rest {
+    let mark = match name.to_bytes().strip_prefix(prefix)? {
         b"opaque" => Mark::Opaque,
         b"redirect" => Mark::Redirect,
         b"metacopy" => Mark::Metacopy,
@@ -167,7 +155,7 @@ fn parse(name: &CStr) -> Option<(Namespace, Mark)> {
         b"whiteout" => Mark::Whiteout,
         _ => return None,
     };
-    Some((namespace, mark))
+    Some(mark)
 }
 
 /// Writes a mark in the mount's namespace.
@@ -213,11 +201,12 @@ mod tests {
                 Mark::Nlink,
                 Mark::Whiteout,
             ] {
-                assert_eq!(parse(mark.name(namespace)), Some((namespace, mark)));
+                assert_eq!(parse(mark.name(namespace), namespace), Some(mark));
             }
         }
         for other in [c"user.opaque", c"trusted.overlay.", c"trusted.overlay.overlay.opaque"] {
-            assert_eq!(parse(other), None);
+            assert_eq!(parse(other, Namespace::Trusted), None);
+            assert_eq!(parse(other, Namespace::User), None);
         }
     }
 }

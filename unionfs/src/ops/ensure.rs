@@ -120,6 +120,7 @@ impl Union {
         self.set_upper_dir(dir, real);
         dir.traits.clear();
         self.table.add_key(inode, self.key(Side::Upper, &now));
+        self.changed.lock().push(inode.id);
         self.stats.copy_ups.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }

@@ -104,7 +104,7 @@ impl Union {
         if names.is_none() && dir.merged().is_merged() {
             let mut merged = (*dir.merged()).clone();
             let before = merged.lowers.len();
-            *names = Some(NameMap::build(&mut merged, &self.layers.fds)?);
+            *names = Some(NameMap::build(&mut merged, &self.layers)?);
             if merged.lowers.len() < before {
                 // An opaque file was met; the upper may have come meanwhile.
                 let mut now = dir.merged.write();
@@ -174,9 +174,10 @@ impl Union {
             self.note_dir_link(&inode, asked);
             return Ok(Some(Child { inode, stat }));
         }
-        let marks = if upper.is_some() { Marks::read(target)? } else { Marks::default() };
+        let marks =
+            if upper.is_some() { Marks::read(target, self.config.namespace)? } else { Marks::default() };
         let way = match &marks.redirect {
-            Some(redirect) => self.resolver().follow(redirect, 0)?,
+            Some(redirect) => self.resolver().follow(redirect, 0, &Way::Sibling(asked.name.to_buf()))?,
             None => Way::Listed(listed),
         };
         let lowers = match marks.opacity {
@@ -188,7 +189,7 @@ impl Union {
             _ => self.number(&stat),
         };
         let merged = Merged { upper: upper.map(|upper| RealDir::new(upper, asked.name)), lowers };
-        let redirect = marks.redirect.as_ref().map(|found| found.value.clone().into_boxed_slice());
+        let redirect = marks.redirect.clone().map(Vec::into_boxed_slice);
         let traits = Traits::default();
         if upper.is_some() {
             note_traits(&traits, &marks);
@@ -235,9 +236,10 @@ impl Union {
             || asked.slot.lower_shows()
             || stat.nlink > 1
             || resolve::may_be_metacopy(&stat);
-        let marks = if may_have_marks { Marks::read(target)? } else { Marks::default() };
+        let marks =
+            if may_have_marks { Marks::read(target, self.config.namespace)? } else { Marks::default() };
         let mut state = FileState::upper(link.clone());
-        if marks.metacopy.is_some() && stat.kind() == FileType::RegularFile {
+        if marks.metacopy && stat.kind() == FileType::RegularFile {
             let data = self.resolver().data_of(asked.merged, asked.name, 0, &marks)?;
             state.data = Some(Box::new(data));
         }
@@ -275,8 +277,8 @@ impl Union {
         let mut data = None;
         let is_lowest = self.layers.is_bottom(layer) && self.layers.data_only().is_empty();
         if !is_lowest && resolve::may_be_metacopy(&stat) {
-            let marks = Marks::read(target)?;
-            if marks.metacopy.is_some() {
+            let marks = Marks::read(target, self.config.namespace)?;
+            if marks.metacopy {
                 data = Some(Box::new(self.resolver().data_of(asked.merged, asked.name, layer, &marks)?));
             }
         }
@@ -301,10 +303,10 @@ impl Union {
             note_file_link(&inode, link);
             return Ok(Some(Child { inode, stat }));
         }
-        let marks = Marks::read(target)?;
+        let marks = Marks::read(target, self.config.namespace)?;
         let mut state = FileState::upper(link.clone());
         state.place = Place::Index(name);
-        if marks.metacopy.is_some() && stat.kind() == FileType::RegularFile {
+        if marks.metacopy && stat.kind() == FileType::RegularFile {
             state.data = Some(Box::new(spot.clone()));
         }
         let number = self.take_origin(&mut state, &marks, &stat, Some(spot))?;
@@ -338,7 +340,10 @@ impl Union {
         let dir = dir_of(dir)?;
         if !dir.traits.has(Trait::Known) {
             let marks = match &dir.merged().upper {
-                Some(upper) => Marks::read(Target::Fd(upper.fd(&self.layers.fds)?.as_fd()))?,
+                Some(upper) => {
+                    let fd = upper.fd(&self.layers.fds)?;
+                    Marks::read(Target::Fd(fd.as_fd()), self.config.namespace)?
+                }
                 None => Marks::default(),
             };
             if dir.merged().upper.is_some() {

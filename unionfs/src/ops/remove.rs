@@ -174,7 +174,7 @@ impl Union {
         let names = self.read_names(dir)?;
         let is_empty = match (&*names, dir.merged().top()) {
             (Some(map), _) => map.iter().all(|(_, slot)| slot.visible().is_none()),
-            (None, Some(only)) => Listing::read(only, &self.layers.fds)?.entries.is_empty(),
+            (None, Some(only)) => Listing::read(only, &self.layers)?.entries.is_empty(),
             (None, None) => true,
         };
         if is_empty { Ok(()) } else { Err(Errno::NOTEMPTY.into()) }

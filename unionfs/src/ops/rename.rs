@@ -250,7 +250,7 @@ impl Union {
     fn clear_whiteouts(&self, upper: Writable<'_>, inode: &Inode, at: &End<'_>) -> Result<()> {
         let dir = dir_of(inode)?;
         let Some(real) = dir.merged().upper.clone() else { return Ok(()) };
-        let listing = Listing::read(&real, &self.layers.fds)?;
+        let listing = Listing::read(&real, &self.layers)?;
         if listing.whiteouts.is_empty() && !listing.opaque {
             return Ok(());
         }
@@ -258,7 +258,7 @@ impl Union {
         let stat = at::stat_fd(&fd)?;
         let staged = Staged::dir(&upper)?;
         at::chown(staged.target(), Some(stat.uid), Some(stat.gid))?;
-        metadata::copy_attributes(Target::Fd(fd.as_fd()), staged.target(), Trust::Full)?;
+        metadata::copy_attributes(Target::Fd(fd.as_fd()), staged.target(), Trust::Full, upper.namespace)?;
         at::chmod(staged.target(), stat.mode)?;
         marks::set(staged.target(), upper.namespace, Mark::Opaque, b"y")?;
         at::copy_times(staged.target(), &stat)?;
@@ -304,7 +304,7 @@ impl Union {
         let known: Option<Box<[u8]>> = match &inode.body {
             Body::Dir(dir) => dir.redirect.read().clone(),
             Body::File(_) => self.with_metadata(inode, |file| {
-                Ok(Marks::read(file)?.redirect.map(|found| found.value.into_boxed_slice()))
+                Ok(Marks::read(file, upper.namespace)?.redirect.map(Vec::into_boxed_slice))
             })?,
         };
         if known.as_ref().is_some_and(|known| reach == Reach::SameDirectory || known.starts_with(b"/")) {

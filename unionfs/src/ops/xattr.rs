@@ -37,7 +37,7 @@ impl Union {
             return virtual_xattr::copy_out(&value, buffer);
         }
         let name = c_name(name)?;
-        let name = match private::to_disk(&name) {
+        let name = match private::to_disk(&name, self.config.namespace) {
             Stored::Same(name) => name.to_owned(),
             Stored::Escaped(name) => name,
             Stored::Refused => return Err(Errno::NODATA.into()),
@@ -48,9 +48,8 @@ impl Union {
         self.with_metadata(&inode, |target| Ok(xattr::get(target, &name, buffer)?))
     }
 
-    /// The names of all attributes the caller may know of, each ended by a NUL.
-    /// (Reading `trusted.` ones needs privilege, which the kernel checks; of a
-    /// listing it does not know what is in it.)
+    /// The names of all attributes, each ended by a NUL; `trusted.` ones are
+    /// root's to see.
     ///
     /// # Errors
     /// What the layer gave.
@@ -58,9 +57,9 @@ impl Union {
         let inode = self.inode(id)?;
         let names = self.with_metadata(&inode, xattr::list)?;
         let mut shown = Vec::with_capacity(names.len());
-        let is_known = |name: &&[u8]| caller.uid == 0 || !name.starts_with(b"trusted.");
-        for name in names.split(|&b| b == 0).filter(|name| !name.is_empty()).filter(is_known) {
-            if let Some(name) = private::from_disk(name) {
+        let is_shown = |name: &&[u8]| !name.is_empty() && (caller.uid == 0 || !name.starts_with(b"trusted."));
+        for name in names.split(|&b| b == 0).filter(is_shown) {
+            if let Some(name) = private::from_disk(name, self.config.namespace) {
                 shown.extend_from_slice(&name);
                 shown.push(0);
             }
@@ -89,15 +88,10 @@ impl Union {
     pub fn removexattr(&self, id: NodeId, name: &OsStr) -> Result<()> {
         self.writable()?;
         // Removing what is not there must not copy a file up.
-        let absent = self.getxattr(id, name, &mut []).is_err_and(|error| error.errno() == Errno::NODATA);
-        if absent {
-            // Without an ACL is as good as having removed it.
+        if self.getxattr(id, name, &mut []).is_err_and(|error| error.errno() == Errno::NODATA) {
+            // File systems do not mind removing an ACL that is not there.
             let is_acl = name.as_bytes().starts_with(b"system.posix_acl_");
-            let in_upper = match &self.inode(id)?.body {
-                Body::Dir(dir) => dir.merged().upper.is_some(),
-                Body::File(file) => !file.state.read().is_lower(),
-            };
-            return if is_acl && in_upper { Ok(()) } else { Err(Errno::NODATA.into()) };
+            return if is_acl && self.is_upper(id)? { Ok(()) } else { Err(Errno::NODATA.into()) };
         }
         self.change_xattr(id, name, |target, name| Ok(xattr::remove(target, name)?))
     }
@@ -114,7 +108,7 @@ impl Union {
             return Err(Errno::PERM.into());
         }
         let name = c_name(name)?;
-        let stored = match private::to_disk(&name) {
+        let stored = match private::to_disk(&name, self.config.namespace) {
             Stored::Same(name) => name.to_owned(),
             Stored::Escaped(name) => name,
             Stored::Refused => return Err(Errno::PERM.into()),
@@ -128,6 +122,14 @@ impl Union {
             dir.traits.clear();
         }
         Ok(())
+    }
+
+    fn is_upper(&self, id: NodeId) -> Result<bool> {
+        let inode = self.inode(id)?;
+        Ok(match &inode.body {
+            Body::Dir(dir) => dir.merged().upper.is_some(),
+            Body::File(file) => !file.state.read().is_lower(),
+        })
     }
 
     fn is_acl_off(&self, name: &CStr) -> bool {

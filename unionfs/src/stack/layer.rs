@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, StatVfsMountFlags};
 
 use super::real::{Fds, LayerId, RealDir};
-use crate::config::{Config, Submounts};
+use crate::config::{Config, Namespace, Submounts};
 use crate::error::{Error, Result};
 use crate::sync::{Arc, RwLock};
 use crate::sys::at::{self, Stat};
@@ -61,6 +61,8 @@ pub struct Layers {
     ordinary: usize,
     /// The bounded set of directory descriptors.
     pub fds: Fds,
+    /// Where marks are kept.
+    pub namespace: Namespace,
     devices: RwLock<Vec<u64>>,
     hidden: HashSet<(u64, u64)>,
     is_crossing: bool,
@@ -92,6 +94,7 @@ impl Layers {
             lower,
             ordinary: config.lowers.len(),
             fds: Fds::new(HELD_DIRECTORIES),
+            namespace: config.namespace,
             devices: RwLock::new(Vec::new()),
             hidden,
             is_crossing: config.submounts == Submounts::Cross,

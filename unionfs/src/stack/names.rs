@@ -11,7 +11,9 @@ use foldhash::fast::RandomState;
 use rustix::fs::FileType;
 use smallvec::SmallVec;
 
-use super::real::{Fds, LayerId, RealDir, borrowed};
+use super::layer::Layers;
+use super::real::{LayerId, RealDir, borrowed};
+use crate::config::Namespace;
 use crate::error::{Error, Result};
 use crate::name::{Name, NameBuf};
 use crate::ondisk::marks::{Marks, Opacity};
@@ -108,10 +110,10 @@ impl NameMap {
     ///
     /// # Errors
     /// What opening or listing a directory gave.
-    pub fn build(merged: &mut Merged, fds: &Fds) -> Result<NameMap> {
+    pub fn build(merged: &mut Merged, layers: &Layers) -> Result<NameMap> {
         let mut map = NameMap::default();
         if let Some(upper) = &merged.upper {
-            let listing = Listing::read(upper, fds)?;
+            let listing = Listing::read(upper, layers)?;
             let ends = listing.opaque;
             map.add_upper(listing);
             if ends {
@@ -121,7 +123,7 @@ impl NameMap {
         let mut hidden = NameMap::default();
         for index in 0..merged.lowers.len() {
             let layer = merged.lowers[index].layer;
-            let listing = Listing::read(&merged.lowers[index], fds)?;
+            let listing = Listing::read(&merged.lowers[index], layers)?;
             let ends = listing.opaque;
             map.add_lower(layer, listing, &mut hidden);
             if ends {
@@ -212,8 +214,8 @@ impl Listing {
     ///
     /// # Errors
     /// What opening or reading it gave.
-    pub fn read(dir: &Arc<RealDir>, fds: &Fds) -> Result<Listing> {
-        let fd = dir.fd(fds)?;
+    pub fn read(dir: &Arc<RealDir>, layers: &Layers) -> Result<Listing> {
+        let fd = dir.fd(&layers.fds)?;
         let mut listing = Listing { entries: Vec::new(), whiteouts: Vec::new(), opaque: false };
         let mut suspects = Vec::new();
         at::list(fd.as_fd(), |entry| -> Result<()> {
@@ -236,7 +238,7 @@ impl Listing {
         for name in suspects {
             listing.look_at(borrowed(&fd), name)?;
         }
-        listing.take_xattr_whiteouts(borrowed(&fd))?;
+        listing.take_xattr_whiteouts(borrowed(&fd), layers.namespace)?;
         Ok(listing)
     }
 
@@ -252,15 +254,15 @@ impl Listing {
 
     /// In a directory that says it may hold them, empty regular files with the
     /// whiteout attribute are whiteouts.
-    fn take_xattr_whiteouts(&mut self, dir: std::os::fd::BorrowedFd<'_>) -> Result<()> {
+    fn take_xattr_whiteouts(&mut self, dir: std::os::fd::BorrowedFd<'_>, namespace: Namespace) -> Result<()> {
         let no_files = !self.entries.iter().any(|(_, kind)| *kind == FileType::RegularFile);
-        if no_files || Marks::read(Target::Fd(dir))?.opacity != Opacity::XattrWhiteouts {
+        if no_files || Marks::read(Target::Fd(dir), namespace)?.opacity != Opacity::XattrWhiteouts {
             return Ok(());
         }
         let mut kept = Vec::with_capacity(self.entries.len());
         for (name, kind) in self.entries.drain(..) {
-            let is_whiteout =
-                kind == FileType::RegularFile && Marks::read(Target::At(dir, name.as_name()))?.whiteout;
+            let is_whiteout = kind == FileType::RegularFile
+                && Marks::read(Target::At(dir, name.as_name()), namespace)?.whiteout;
             if is_whiteout {
                 self.whiteouts.push(name);
             } else {

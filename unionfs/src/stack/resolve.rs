@@ -17,7 +17,7 @@ use super::real::{LayerId, RealDir, Spot};
 use crate::config::{Namespace, RedirectDir};
 use crate::error::{Absent, Error, Result};
 use crate::name::{Name, NameBuf};
-use crate::ondisk::marks::{Found, Marks, Opacity};
+use crate::ondisk::marks::{Marks, Opacity};
 use crate::ondisk::redirect::{self, Redirect};
 use crate::sync::Arc;
 use crate::sys::at::{self, Target};
@@ -32,31 +32,7 @@ pub enum Way {
     Path(Vec<NameBuf>),
 }
 
-impl Way {
-    /// The way on from a file found by this one that says where it goes next.
-    fn onward(self, next: Way) -> Way {
-        match (self, next) {
-            (Way::Path(mut path), Way::Sibling(name)) => {
-                path.pop();
-                path.push(name);
-                Way::Path(path)
-            }
-            (_, next) => next,
-        }
-    }
-}
-
-/// What one layer has at the end of a path.
-struct Walked {
-    /// The directory, if it is there.
-    dir: Option<Arc<RealDir>>,
-    /// Whether no layer below may add to it.
-    ends: bool,
-    /// Its path in the layers below.
-    below: Vec<NameBuf>,
-}
-
-/// What one layer has at the end of a way.
+/// What one layer has under one name.
 enum Step {
     /// A directory.
     Dir(Arc<RealDir>, Marks),
@@ -64,6 +40,22 @@ enum Step {
     End,
     /// Nothing.
     Absent,
+}
+
+/// What one layer has at the end of a way, and where the next ones are searched.
+struct Walked {
+    found: Option<Arc<RealDir>>,
+    next: Next,
+}
+
+/// Whether layers further down are searched, and where.
+enum Next {
+    /// As before.
+    Same,
+    /// There.
+    Way(Way),
+    /// Nothing below shows.
+    End,
 }
 
 /// The rules that do not change while mounted.
@@ -86,55 +78,48 @@ impl Resolver<'_> {
         let mut found = Vec::new();
         for layer in self.layers.ordinary() {
             let id = layer.root.layer;
-            let step = match &way {
+            let walked = match &way {
                 Way::Listed(layers) if !layers.contains(&id) => continue,
-                Way::Listed(_) => self.step_beside(parent, id, name)?,
-                Way::Sibling(name) => self.step_beside(parent, id, name.as_name())?,
-                Way::Path(path) => {
-                    let walked = self.walk(layer, path)?;
-                    found.extend(walked.dir);
-                    if walked.ends {
-                        break;
-                    }
-                    way = Way::Path(walked.below);
-                    continue;
-                }
+                Way::Listed(_) => self.walk_beside(parent, id, name)?,
+                Way::Sibling(name) => self.walk_beside(parent, id, name.as_name())?,
+                Way::Path(path) => self.walk_path(layer, path)?,
             };
-            let (dir, marks) = match step {
-                Step::Dir(dir, marks) => (dir, marks),
-                Step::End => break,
-                Step::Absent => continue,
-            };
-            found.push(dir);
-            if marks.opacity == Opacity::Opaque {
-                break;
-            }
-            if let Some(redirect) = marks.redirect.filter(|_| !self.layers.is_bottom(id)) {
-                way = self.follow(&redirect, id)?;
+            found.extend(walked.found);
+            match walked.next {
+                Next::Same => {}
+                Next::Way(next) => way = next,
+                Next::End => break,
             }
         }
         Ok(found)
     }
 
-    /// Turns a redirect found in layer `from` into the way on.
+    /// Turns a redirect found in layer `from`, at the end of `way`, into the
+    /// way on.
     ///
     /// # Errors
     /// `EPERM` where it may not be followed, `EIO` where it is malformed.
-    pub fn follow(&self, redirect: &Found, from: LayerId) -> Result<Way> {
-        self.may_follow(redirect.namespace, from)?;
-        match redirect::parse(&redirect.value) {
-            Ok(Redirect::Absolute(path)) => Ok(Way::Path(path)),
-            Ok(Redirect::Sibling(name)) => Ok(Way::Sibling(name)),
-            Err(_) => Err(Error::new(Errno::IO, format!("layer {from} has a malformed redirect"))),
+    pub fn follow(&self, redirect: &[u8], from: LayerId, way: &Way) -> Result<Way> {
+        self.may_follow(from)?;
+        match (redirect::parse(redirect), way) {
+            (Ok(Redirect::Absolute(path)), _) => Ok(Way::Path(path)),
+            (Ok(Redirect::Sibling(name)), Way::Path(path)) => {
+                let mut path = path.clone();
+                path.pop();
+                path.push(name);
+                Ok(Way::Path(path))
+            }
+            (Ok(Redirect::Sibling(name)), _) => Ok(Way::Sibling(name)),
+            (Err(_), _) => Err(Error::new(Errno::IO, format!("layer {from} has a malformed redirect"))),
         }
     }
 
     /// In the `user.` namespace anyone may have written the mark: in the lowers
     /// it is believed only when the user asked for it.
-    fn may_follow(&self, namespace: Namespace, from: LayerId) -> Result<()> {
+    fn may_follow(&self, from: LayerId) -> Result<()> {
         let allowed = match self.redirects {
             RedirectDir::On | RedirectDir::Follow => true,
-            RedirectDir::Auto => namespace == Namespace::Trusted || from == 0,
+            RedirectDir::Auto => self.layers.namespace == Namespace::Trusted || from == 0,
             RedirectDir::NoFollow => false,
         };
         if allowed {
@@ -146,11 +131,60 @@ impl Resolver<'_> {
         Err(Error::new(Errno::PERM, sentence))
     }
 
-    fn step_beside(&self, parent: &Merged, layer: LayerId, name: Name<'_>) -> Result<Step> {
-        match parent.lower(layer) {
-            Some(dir) => self.step(dir, name),
-            None => Ok(Step::Absent),
+    /// One name in the parent's directory of one layer.
+    fn walk_beside(&self, parent: &Merged, layer: LayerId, name: Name<'_>) -> Result<Walked> {
+        let step = match parent.lower(layer) {
+            Some(dir) => self.step(dir, name)?,
+            None => Step::Absent,
+        };
+        let (dir, marks) = match step {
+            Step::Dir(dir, marks) => (dir, marks),
+            Step::End => return Ok(Walked { found: None, next: Next::End }),
+            Step::Absent => return Ok(Walked { found: None, next: Next::Same }),
+        };
+        let next = match (marks.opacity, &marks.redirect) {
+            (Opacity::Opaque, _) => Next::End,
+            (_, Some(redirect)) => Next::Way(self.follow(redirect, layer, &Way::Sibling(name.to_buf()))?),
+            (_, None) => Next::Same,
+        };
+        Ok(Walked { found: Some(dir), next })
+    }
+
+    /// A whole path in one layer. A redirect on the way is not followed in this
+    /// layer but changes the path for those below; an opaque directory on the
+    /// way hides them, until an absolute redirect shows the way again.
+    fn walk_path(&self, layer: &Layer, path: &[NameBuf]) -> Result<Walked> {
+        let id = layer.root.layer;
+        let mut step = Step::Dir(layer.root.clone(), Marks::default());
+        let mut way = Way::Path(Vec::new());
+        let mut walked = 0;
+        let mut ends = false;
+        for name in path {
+            let Step::Dir(dir, _) = &step else { break };
+            step = self.step(dir, name.as_name())?;
+            walked += 1;
+            if let Way::Path(path) = &mut way {
+                path.push(name.clone());
+            }
+            let Step::Dir(_, marks) = &step else { continue };
+            match (marks.opacity, &marks.redirect) {
+                (Opacity::Opaque, _) => ends = true,
+                (_, Some(redirect)) => {
+                    ends = ends && !redirect.starts_with(b"/");
+                    way = self.follow(redirect, id, &way)?;
+                }
+                (_, None) => {}
+            }
         }
+        if let Way::Path(next) = &mut way {
+            next.extend(path.iter().skip(walked).cloned());
+        }
+        let found = match step {
+            Step::Dir(dir, _) => Some(dir),
+            Step::End => return Ok(Walked { found: None, next: Next::End }),
+            Step::Absent => None,
+        };
+        Ok(Walked { found, next: if ends { Next::End } else { Next::Way(way) } })
     }
 
     /// One component in one layer.
@@ -162,48 +196,11 @@ impl Resolver<'_> {
             return Ok(Step::End);
         }
         // Below the bottom there is nothing to hide or redirect to.
-        let marks = if self.layers.is_bottom(dir.layer) { Marks::default() } else { Marks::read(target)? };
+        let marks = match self.layers.is_bottom(dir.layer) {
+            true => Marks::default(),
+            false => Marks::read(target, self.layers.namespace)?,
+        };
         Ok(Step::Dir(RealDir::new(dir, name), marks))
-    }
-
-    /// A whole path in one layer. What its directories say on the way counts as
-    /// it would if each were looked up by itself: an opaque one ends the search
-    /// with this layer, a redirected one is elsewhere in the layers below.
-    fn walk(&self, layer: &Layer, path: &[NameBuf]) -> Result<Walked> {
-        let mut walked = Walked { dir: None, ends: false, below: Vec::with_capacity(path.len()) };
-        let mut dir = layer.root.clone();
-        let mut names = path.iter();
-        for name in names.by_ref() {
-            match self.step(&dir, name.as_name())? {
-                Step::Dir(next, marks) => {
-                    dir = next;
-                    self.note_marks(&marks, dir.layer, name, &mut walked)?;
-                }
-                missing => {
-                    walked.ends |= matches!(missing, Step::End);
-                    walked.below.push(name.clone());
-                    walked.below.extend(names.cloned());
-                    return Ok(walked);
-                }
-            }
-        }
-        walked.dir = Some(dir);
-        Ok(walked)
-    }
-
-    fn note_marks(&self, marks: &Marks, layer: LayerId, name: &NameBuf, walked: &mut Walked) -> Result<()> {
-        walked.ends |= marks.opacity == Opacity::Opaque;
-        let redirect = marks.redirect.as_ref().filter(|_| marks.opacity != Opacity::Opaque);
-        match redirect.map(|redirect| self.follow(redirect, layer)).transpose()? {
-            Some(Way::Path(path)) => {
-                // A path from the root has nothing to do with what is above.
-                walked.below = path;
-                walked.ends = false;
-            }
-            Some(Way::Sibling(other)) => walked.below.push(other),
-            Some(Way::Listed(_)) | None => walked.below.push(name.clone()),
-        }
-        Ok(())
     }
 
     /// Where the data of a metacopy lies that layer `from` has at `name` of
@@ -213,50 +210,42 @@ impl Resolver<'_> {
     /// `EIO` where there is no such file, `EPERM` where metacopies may not be
     /// followed, else what the layers gave.
     pub fn data_of(&self, parent: &Merged, name: Name<'_>, from: LayerId, marks: &Marks) -> Result<Spot> {
-        let Some(namespace) = marks.metacopy.filter(|_| self.metacopy) else {
+        if !self.metacopy {
             let sentence = format!("{name:?} in layer {from} is a metacopy\nhint: mount with metacopy=on");
             return Err(Error::new(Errno::PERM, sentence));
-        };
-        self.may_follow(namespace, from)?;
+        }
+        self.may_follow(from)?;
         let mut way = Way::Sibling(name.to_buf());
         if let Some(redirect) = &marks.redirect {
-            way = self.follow(redirect, from)?;
+            way = self.follow(redirect, from, &way)?;
         }
         for layer in self.layers.ordinary().iter().skip(usize::from(from)) {
             let id = layer.root.layer;
-            let mut ends = false;
-            let spot = match &mut way {
+            let (spot, next) = match &way {
+                Way::Path(path) => self.spot_at(layer, path)?,
                 Way::Sibling(name) => {
-                    parent.lower(id).map(|dir| Spot { dir: dir.clone(), name: name.clone() })
+                    let dir = parent.lower(id).cloned();
+                    (dir.map(|dir| Spot { dir, name: name.clone() }), Next::Same)
                 }
-                Way::Path(path) => {
-                    let Some(name) = path.pop() else { break };
-                    let walked = self.walk(layer, path)?;
-                    ends = walked.ends;
-                    *path = walked.below;
-                    path.push(name.clone());
-                    walked.dir.map(|dir| Spot { dir, name })
-                }
-                Way::Listed(_) => None,
+                Way::Listed(_) => (None, Next::Same),
             };
-            let data = spot.map(|spot| Ok::<_, Error>((self.look_for_data(&spot)?, spot))).transpose()?;
-            match data {
-                Some((Data::Here, spot)) => return Ok(spot),
-                Some((Data::Further(marks), _)) => {
+            if let Next::Way(next) = next {
+                way = next;
+            }
+            let Some(spot) = spot else { continue };
+            match self.look_for_data(&spot)? {
+                Data::Here => return Ok(spot),
+                Data::Absent => {}
+                Data::Further(marks) => {
                     if let Some(redirect) = &marks.redirect {
-                        ends &= !redirect.value.starts_with(b"/");
-                        way = way.onward(self.follow(redirect, id)?);
+                        way = self.follow(redirect, id, &way)?;
                     }
                 }
-                Some((Data::Absent, _)) | None => {}
-            }
-            if ends {
-                break;
             }
         }
         if let Way::Path(path) = &way {
             for layer in self.layers.data_only() {
-                let Some(spot) = self.spot_at(layer, path)? else { continue };
+                let (Some(spot), _) = self.spot_at(layer, path)? else { continue };
                 if let Data::Here = self.look_for_data(&spot)? {
                     return Ok(spot);
                 }
@@ -265,10 +254,19 @@ impl Resolver<'_> {
         Err(Error::new(Errno::IO, format!("the data of metacopy {name:?} is in no layer")))
     }
 
-    fn spot_at(&self, layer: &Layer, path: &[NameBuf]) -> Result<Option<Spot>> {
-        let Some((name, dirs)) = path.split_last() else { return Ok(None) };
-        let dir = self.walk(layer, dirs)?.dir;
-        Ok(dir.map(|dir| Spot { dir, name: name.clone() }))
+    /// The file at the end of a path in one layer, which may not be there, and
+    /// the way to it further down.
+    fn spot_at(&self, layer: &Layer, path: &[NameBuf]) -> Result<(Option<Spot>, Next)> {
+        let Some((name, dirs)) = path.split_last() else { return Ok((None, Next::Same)) };
+        let Walked { found, next } = self.walk_path(layer, dirs)?;
+        let next = match next {
+            Next::Way(Way::Path(mut path)) => {
+                path.push(name.clone());
+                Next::Way(Way::Path(path))
+            }
+            next => next,
+        };
+        Ok((found.map(|dir| Spot { dir, name: name.clone() }), next))
     }
 
     fn look_for_data(&self, spot: &Spot) -> Result<Data> {
@@ -288,8 +286,8 @@ impl Resolver<'_> {
         if !may_be_metacopy(&stat) {
             return Ok(Data::Here);
         }
-        let marks = Marks::read(target)?;
-        Ok(if marks.metacopy.is_some() { Data::Further(marks) } else { Data::Here })
+        let marks = Marks::read(target, self.layers.namespace)?;
+        Ok(if marks.metacopy { Data::Further(marks) } else { Data::Here })
     }
 }
 
