@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::upper::{Below, Birth, Data};
 use crate::error::Result;
 use crate::name::Name;
-use crate::ondisk::marks::{Found, Marks, Opacity};
+use crate::ondisk::marks::{Marks, Opacity};
 use crate::ondisk::redirect::{self, Redirect};
 use crate::ondisk::{private, whiteout};
 use crate::sys::xattr::{self, Target};
@@ -27,7 +27,7 @@ pub fn has_whiteout_file(directory: BorrowedFd<'_>, name: Name<'_>) -> Result<bo
 
 /// What is seen through a directory.
 pub fn below(directory: BorrowedFd<'_>) -> Result<Below> {
-    let marks = Marks::read(Target::Fd(directory))?;
+    let marks = Marks::read_any(Target::Fd(directory))?;
     if marks.opacity == Opacity::Opaque {
         return Ok(Below::Nothing);
     }
@@ -41,7 +41,7 @@ pub fn below(directory: BorrowedFd<'_>) -> Result<Below> {
 
 /// Whether whiteouts may stand in this directory as marked files.
 pub fn holds_xattr_whiteouts(directory: BorrowedFd<'_>) -> Result<bool> {
-    Ok(Marks::read(Target::Fd(directory))?.opacity == Opacity::XattrWhiteouts)
+    Ok(Marks::read_any(Target::Fd(directory))?.opacity == Opacity::XattrWhiteouts)
 }
 
 /// What the marks of a regular file make of it.
@@ -54,20 +54,20 @@ pub enum RegularFile {
 
 /// Reads the marks of a regular file.
 pub fn regular_file(directory: BorrowedFd<'_>, name: Name<'_>) -> Result<RegularFile> {
-    let marks = Marks::read(Target::At(directory, name))?;
+    let marks = Marks::read_any(Target::At(directory, name))?;
     if marks.whiteout {
         return Ok(RegularFile::Whiteout);
     }
-    let birth = if marks.origin.is_some() || marks.metacopy.is_some() { Birth::Copied } else { Birth::Made };
+    let birth = if marks.origin.is_some() || marks.metacopy { Birth::Copied } else { Birth::Made };
     let data = match marks.metacopy {
-        Some(_) => Data::Lower(parse(marks.redirect)?),
-        None => Data::Own,
+        true => Data::Lower(parse(marks.redirect)?),
+        false => Data::Own,
     };
     Ok(RegularFile::File(data, birth))
 }
 
-fn parse(redirect: Option<Found>) -> Result<Option<Redirect>> {
-    redirect.map(|found| redirect::parse(&found.value)).transpose()
+fn parse(redirect: Option<Vec<u8>>) -> Result<Option<Redirect>> {
+    redirect.map(|redirect| redirect::parse(&redirect)).transpose()
 }
 
 fn exists(directory: BorrowedFd<'_>, name: &[u8]) -> Result<bool> {
@@ -86,7 +86,7 @@ pub fn visible_attributes(target: Target<'_>) -> Result<Vec<(CString, Vec<u8>)>>
     let mut attributes = Vec::new();
     for name in xattr::list(target)?.split_inclusive(|&byte| byte == 0) {
         let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
-        let Some(shown) = private::from_disk(name.to_bytes()).and_then(|shown| CString::new(shown).ok())
+        let Some(shown) = private::from_disk_any(name.to_bytes()).and_then(|shown| CString::new(shown).ok())
         else {
             continue;
         };

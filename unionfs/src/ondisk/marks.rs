@@ -98,21 +98,33 @@ impl Marks {
     /// # Errors
     /// What the file system gave, but for not having attributes.
     pub fn read(target: Target<'_>, namespace: Namespace) -> Result<Marks> {
+        Marks::read_in(target, &[namespace])
+    }
+
+    /// Reads the marks of a file of a layer whose namespace is not known.
+    ///
+    /// # Errors
+    /// As [`Marks::read`].
+    pub fn read_any(target: Target<'_>) -> Result<Marks> {
+        Marks::read_in(target, &[Namespace::User, Namespace::Trusted])
+    }
+
+    fn read_in(target: Target<'_>, namespaces: &[Namespace]) -> Result<Marks> {
         let names = xattr::list(target)?;
         let mut marks = Marks::default();
         for name in names.split_inclusive(|&b| b == 0) {
             let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
-            marks.take(target, namespace, name)?;
+            marks.take(target, namespaces, name)?;
         }
         Ok(marks)
     }
 
-    fn take(&mut self, target: Target<'_>, namespace: Namespace, name: &CStr) -> Result<()> {
+    fn take(&mut self, target: Target<'_>, namespaces: &[Namespace], name: &CStr) -> Result<()> {
         if name == DEFAULT_ACL {
             self.default_acl = true;
         } else if name == FUSE_OVERLAYFS_OPAQUE {
             self.note_opacity(&value(target, name)?);
-        } else if let Some(mark) = parse(name, namespace) {
+        } else if let Some(mark) = namespaces.iter().find_map(|namespace| parse(name, *namespace)) {
             match mark {
                 Mark::Opaque => self.note_opacity(&value(target, name)?),
                 Mark::Redirect => self.redirect = Some(value(target, name)?),
