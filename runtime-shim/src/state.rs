@@ -96,14 +96,13 @@ impl State {
     }
 
     /// Removes what nobody needs any more: all of a temporary directory, the
-    /// mount point and the work directory of a kept one.
+    /// mount point of a kept one.
     pub fn finish(&self) -> Result<()> {
         match self.kind {
             Kind::Temporary => remove(&self.dir),
-            Kind::Kept => {
-                remove(&self.mount_point())?;
-                remove(&self.work())
-            }
+            // The work directory knows which of the upper's files have further
+            // names in the lower.
+            Kind::Kept => remove(&self.mount_point()),
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use super::upper::{self, Below, Birth, Entry, EntryKind};
+use super::upper::{self, Below, Data, Entry, EntryKind};
 use crate::error::Result;
 use crate::name::{Name, NameBuf};
 use crate::ondisk::redirect::Redirect;
@@ -83,12 +83,13 @@ impl Search {
         let is_directory = there.is_some_and(|there| there.kind() == FileType::Directory);
         let (below, keeps_lower) = match &entry.kind {
             EntryKind::Whiteout => return self.replaced(lower, name, there, path),
-            EntryKind::File(_, _, Birth::Copied) if there.is_none() => {
-                self.conflict(path, ConflictKind::Gone);
-                return Ok(());
-            }
             EntryKind::File(made, ..) if there.is_some_and(|there| is_applied(made, &there)) => return Ok(()),
-            EntryKind::File(..) => return self.replaced(lower, name, there, path),
+            EntryKind::File(_, data, _) => {
+                if !self.has_data(data, lower, there)? {
+                    self.conflict(path, ConflictKind::Gone);
+                }
+                return self.replaced(lower, name, there, path);
+            }
             EntryKind::Directory(_, Below::SameName) if is_directory => {
                 (lower.map(|lower| upper::open_child(lower.as_fd(), name)).transpose()?, true)
             }
@@ -98,7 +99,7 @@ impl Search {
                 if source.is_none() {
                     self.conflict(path, ConflictKind::Gone);
                 }
-                (source, false)
+                (source.map(|source| at::open_listing(source.as_fd())).transpose()?, false)
             }
         };
         if !keeps_lower {
@@ -146,7 +147,7 @@ impl Search {
         Ok(false)
     }
 
-    /// The directory of the lower that a redirect leads to, if it is there.
+    /// What a redirect leads to in the lower, if it is there.
     fn source(&self, beside: Option<&OwnedFd>, redirect: &Redirect) -> Result<Option<OwnedFd>> {
         let (start, parts) = match redirect {
             Redirect::Sibling(name) => (beside, std::slice::from_ref(name)),
@@ -156,12 +157,21 @@ impl Search {
         let mut here: Option<OwnedFd> = None;
         for part in parts {
             let dir = here.as_ref().unwrap_or(start);
-            here = match upper::open_child(dir.as_fd(), part.as_name()) {
+            here = match at::open_path(dir.as_fd(), part.as_name()) {
                 Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
                 opened => Some(opened?),
             };
         }
         Ok(here)
+    }
+
+    /// Whether the lower still has the data that a file of the upper lacks.
+    fn has_data(&self, data: &Data, beside: Option<&OwnedFd>, there: Option<Stat>) -> Result<bool> {
+        match data {
+            Data::Own => Ok(true),
+            Data::Lower(None) => Ok(there.is_some()),
+            Data::Lower(Some(redirect)) => Ok(self.source(beside, redirect)?.is_some()),
+        }
     }
 
     fn conflict(&mut self, path: &Path, kind: ConflictKind) {

@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::name::Name;
 use crate::ondisk::marks::{Marks, Opacity};
 use crate::ondisk::redirect::{self, Redirect};
-use crate::ondisk::{private, whiteout};
+use crate::ondisk::{origin, private, whiteout};
 use crate::sys::xattr::{self, Target};
 
 /// Whether the archive form of a whiteout stands for this name.
@@ -58,7 +58,7 @@ pub fn regular_file(directory: BorrowedFd<'_>, name: Name<'_>) -> Result<Regular
     if marks.whiteout {
         return Ok(RegularFile::Whiteout);
     }
-    let birth = if marks.origin.is_some() || marks.metacopy { Birth::Copied } else { Birth::Made };
+    let birth = marks.origin.map_or(Birth::Made, |value| Birth::Copied(origin::decode(&value)));
     let data = match marks.metacopy {
         true => Data::Lower(parse(marks.redirect)?),
         false => Data::Own,

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use super::marks::{self, RegularFile};
 use crate::error::{Error, Result};
 use crate::name::{Name, NameBuf};
+use crate::ondisk::origin::Origin;
 use crate::ondisk::redirect::Redirect;
 use crate::ondisk::whiteout::{self, NameMeaning};
 use crate::sys::at::{self, Stat, Target};
@@ -34,10 +35,10 @@ pub enum EntryKind {
 }
 
 /// How a file came into the upper.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Birth {
-    /// As the copy of a lower file, whose place it takes under all its names.
-    Copied,
+    /// As the copy of this lower file, whose place it takes under all its names.
+    Copied(Origin),
     /// As a new file.
     Made,
 }

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::super::remove_tree;
 use super::super::upper::{self, Below, Entry, EntryKind};
+use super::moved::keeping_times;
 use super::place::{differs, dress};
 use super::{Commit, Spot, id};
 use crate::error::{Error, Result};
@@ -45,7 +46,7 @@ impl Commit {
             EntryKind::Whiteout => self.remove(lower, name, there.as_ref()).map_err(context),
             EntryKind::File(stat, data, birth) => {
                 let to = Spot { dir: Rc::clone(lower), name: entry.name.clone() };
-                let file = super::place::File { source: Target::At(upper, name), stat, data, birth: *birth };
+                let file = super::place::File { source: Target::At(upper, name), stat, data, birth };
                 self.place(&file, &to, there.as_ref()).map_err(context)
             }
             EntryKind::Directory(stat, below) => {
@@ -101,13 +102,14 @@ impl Commit {
     pub(super) fn swap_in(&mut self, new: &Spot, to: &Spot, there: Option<&Stat>) -> Result<()> {
         let (from, from_name) = (new.dir.as_fd(), new.name.as_name());
         let rename = |flags| at::rename(from, from_name, to.dir.as_fd(), to.name.as_name(), flags);
-        match there {
-            None => Ok(rename(RenameFlags::NOREPLACE)?),
+        keeping_times(new, || match there {
+            None => rename(RenameFlags::NOREPLACE),
             Some(_) => {
                 rename(RenameFlags::EXCHANGE)?;
-                Ok(remove_tree(from, &c_name(from_name)?)?)
+                remove_tree(from, &c_name(from_name)?)
             }
-        }
+        })?;
+        Ok(())
     }
 
     /// Removes a name at once, and what was below it after that.
@@ -150,9 +152,9 @@ fn stat_if_there(dir: BorrowedFd<'_>, name: Name<'_>) -> Result<Option<Stat>> {
     }
 }
 
-fn c_name(name: Name<'_>) -> Result<CString> {
+fn c_name(name: Name<'_>) -> rustix::io::Result<CString> {
     // A name holds no NUL.
-    CString::new(name.bytes()).map_err(|_| Errno::INVAL.into())
+    CString::new(name.bytes()).map_err(|_| Errno::INVAL)
 }
 
 /// Lets a failure of tidying up after a failure pass.

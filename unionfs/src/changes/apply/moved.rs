@@ -128,7 +128,9 @@ impl Moved {
         for (_, aside) in self.aside.drain() {
             let done = match &aside {
                 Aside::Directory { now, was } => rename_to_free_name(now, was),
-                Aside::File(spot) => at::unlink(spot.dir.as_fd(), spot.name.as_name()),
+                Aside::File(spot) => {
+                    keeping_times(spot, || at::unlink(spot.dir.as_fd(), spot.name.as_name()))
+                }
             };
             if let Err(errno) = done {
                 outcome =
@@ -137,6 +139,17 @@ impl Moved {
             }
         }
         outcome
+    }
+}
+
+/// Takes something out of a directory that has its final times already.
+pub fn keeping_times(from: &Spot, taking: impl FnOnce() -> rustix::io::Result<()>) -> rustix::io::Result<()> {
+    let before = at::stat_fd(from.dir.as_fd())?;
+    taking()?;
+    match at::copy_times(Target::Fd(from.dir.as_fd()), &before) {
+        // In another's directory an ordinary user may rename and set no times.
+        Err(Errno::PERM) => Ok(()),
+        set => set,
     }
 }
 

@@ -10,15 +10,16 @@ use super::super::marks::visible_attributes;
 use super::super::upper::{Birth, Data};
 use super::{Commit, Spot, id};
 use crate::error::{Error, Result};
+use crate::ondisk::origin::Origin;
 use crate::sys::at::{self, Stat, Target};
-use crate::sys::{copy, xattr};
+use crate::sys::{copy, handle, xattr};
 
 /// A file of the upper.
 pub(super) struct File<'a> {
     pub source: Target<'a>,
     pub stat: &'a Stat,
     pub data: &'a Data,
-    pub birth: Birth,
+    pub birth: &'a Birth,
 }
 
 impl Commit {
@@ -29,7 +30,7 @@ impl Commit {
             return self.link(&first, to, there);
         }
         match there {
-            Some(there) if is_in_place(file, there) => rewrite(file, to, there)?,
+            Some(there) if is_in_place(file, to, there)? => rewrite(file, to, there)?,
             _ => self.replace(file, to, there)?,
         }
         if several {
@@ -101,12 +102,19 @@ impl Commit {
     }
 }
 
-/// Whether a file is changed where it is: only its metadata changed, or it has
-/// names that the upper does not know of.
-fn is_in_place(file: &File<'_>, there: &Stat) -> bool {
-    let is_same_kind = there.kind() == file.stat.kind() && there.kind() == FileType::RegularFile;
-    let has_other_names = file.birth == Birth::Copied && there.nlink > 1;
-    is_same_kind && (*file.data == Data::Lower(None) || (*file.data == Data::Own && has_other_names))
+/// Whether a file is changed where it is: only its metadata changed, or it is
+/// the copy of a file with names that the upper does not know of.
+fn is_in_place(file: &File<'_>, to: &Spot, there: &Stat) -> Result<bool> {
+    if there.kind() != FileType::RegularFile || file.stat.kind() != FileType::RegularFile {
+        return Ok(false);
+    }
+    match (file.data, file.birth) {
+        (Data::Lower(None), _) => Ok(true),
+        (Data::Own, Birth::Copied(Origin::Handle { handle, .. })) if there.nlink > 1 => {
+            Ok(handle::of(to.dir.as_fd(), Some(to.name.as_name()))?.as_ref() == Some(handle))
+        }
+        (Data::Own | Data::Lower(Some(_)), _) => Ok(false),
+    }
 }
 
 /// Changes a file where it is.
