@@ -53,6 +53,9 @@ pub enum Aspect {
     Ctime,
     /// Links of directories, which count subdirectories or not.
     DirNlink,
+    /// Links of directories where one of the two says 1: it is merged there,
+    /// and perhaps was not yet when the other was read.
+    MergedDirNlink,
     /// Links of other objects.
     Nlink,
     /// Extended attributes whose names contain `overlay.` or `fuseoverlayfs.`.
@@ -126,7 +129,8 @@ impl Node {
         field("size", &self.size, &other.size);
         field("rdev", &self.rdev, &other.rdev);
         let is_dir = self.kind == FileType::Directory;
-        if !skip(if is_dir { Aspect::DirNlink } else { Aspect::Nlink }) {
+        let merged = is_dir && skip(Aspect::MergedDirNlink) && (self.nlink == 1 || other.nlink == 1);
+        if !merged && !skip(if is_dir { Aspect::DirNlink } else { Aspect::Nlink }) {
             field("nlink", &self.nlink, &other.nlink);
         }
         if !skip(Aspect::Ino) {

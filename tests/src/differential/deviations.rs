@@ -78,6 +78,16 @@ pub const DEVIATIONS: &[Deviation] = &[
         },
     },
     Deviation {
+        what: "fstat of a file whose name is gone shows one link less; the kernel shows a lower file's own count",
+        then: Then::GoesOn,
+        applies: |action, kernel, ours| match (action, kernel, ours) {
+            (Action::Fstat { .. }, Ok(Value::Attributes(kernel)), Ok(Value::Attributes(ours))) => {
+                kernel.is_unlinked_in(ours)
+            }
+            _ => false,
+        },
+    },
+    Deviation {
         what: "a remount changes nothing: the kernel brings back an unlinked lower file that was then copied \
                up through an open descriptor",
         then: Then::Ends,

@@ -247,9 +247,9 @@ pub fn list(dir: &OwnedFd) -> Outcome {
     Ok(Value::Lines(lines))
 }
 
-/// Names, types, and what stat says of each, with whether `d_ino` agrees.
+/// Names, whether `d_ino` agrees with stat, and what stat says.
 fn list_with_stat(dir: &OwnedFd, known: &Known) -> Outcome {
-    let mut lines = Vec::new();
+    let mut entries = Vec::new();
     for entry in Dir::read_from(dir)? {
         let entry = entry?;
         let name = entry.file_name();
@@ -257,18 +257,15 @@ fn list_with_stat(dir: &OwnedFd, known: &Known) -> Outcome {
             // The root's parent lies outside.
             continue;
         }
-        let line = match fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => {
-                let agrees =
-                    if stat.st_ino == entry.ino() { "d_ino = st_ino" } else { "d_ino is not st_ino" };
-                format!("{} {:?} {agrees}", name.to_string_lossy(), known.attributes(&stat))
-            }
-            Err(error) => format!("{} {:?} {error}", name.to_string_lossy(), entry.file_type()),
-        };
-        lines.push(line);
+        let mut text = name.to_string_lossy().into_owned();
+        let stat = fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW);
+        if stat.is_ok_and(|stat| stat.st_ino != entry.ino()) {
+            text += ": d_ino is not st_ino";
+        }
+        entries.push((text, stat.map(|stat| known.attributes(&stat))));
     }
-    lines.sort();
-    Ok(Value::Lines(lines))
+    entries.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(Value::Entries(entries))
 }
 
 /// The names of an attribute list, sorted.

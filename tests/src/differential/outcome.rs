@@ -22,6 +22,8 @@ pub enum Value {
     Attributes(Attributes),
     /// Lines, in an order that means nothing.
     Lines(Vec<String>),
+    /// A directory with what stat says of each entry.
+    Entries(Vec<(String, Outcome)>),
 }
 
 impl fmt::Debug for Value {
@@ -33,6 +35,7 @@ impl fmt::Debug for Value {
             Value::Bytes(bytes) => write!(f, "{} bytes: {}", bytes.len(), runs(bytes)),
             Value::Attributes(attributes) => attributes.fmt(f),
             Value::Lines(lines) => f.debug_list().entries(lines).finish(),
+            Value::Entries(entries) => f.debug_map().entries(entries.iter().map(|(k, v)| (k, v))).finish(),
         }
     }
 }
@@ -52,7 +55,7 @@ fn runs(bytes: &[u8]) -> String {
 }
 
 /// `struct stat`, reduced to what has to agree.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Attributes {
     mode: u32,
     uid: u32,
@@ -64,13 +67,35 @@ pub struct Attributes {
     ino: Ino,
 }
 
+impl PartialEq for Attributes {
+    fn eq(&self, other: &Attributes) -> bool {
+        self.differing(other).is_empty()
+    }
+}
+
+impl Eq for Attributes {}
+
 impl Attributes {
+    /// Whether two link counts agree. A directory's becomes 1 when it is
+    /// merged, which it does whenever something in it is copied up; the kernel
+    /// may remember the count from before.
+    fn same_nlink(&self, other: &Attributes) -> bool {
+        let is_dir = self.mode & libc::S_IFMT == libc::S_IFDIR;
+        self.nlink == other.nlink || (is_dir && (self.nlink == 1 || other.nlink == 1))
+    }
+
+    /// Whether all that differs is that the other knows of the loss of the
+    /// last name.
+    pub fn is_unlinked_in(&self, other: &Attributes) -> bool {
+        self.differing(other) == ["nlink"] && self.nlink == other.nlink + 1
+    }
+
     /// The names of the fields in which two differ.
     pub fn differing(&self, other: &Attributes) -> Vec<&'static str> {
         let fields = [
             (self.mode != other.mode, "mode"),
             ((self.uid, self.gid) != (other.uid, other.gid), "owner"),
-            (self.nlink != other.nlink, "nlink"),
+            (!self.same_nlink(other), "nlink"),
             (self.size != other.size, "size"),
             (self.rdev != other.rdev, "rdev"),
             (self.mtime != other.mtime, "mtime"),

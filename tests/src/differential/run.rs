@@ -57,6 +57,15 @@ impl Difference {
             (Ok(Value::Attributes(left)), Ok(Value::Attributes(right))) => {
                 format!("{kind} {}", left.differing(right).join(" "))
             }
+            (Ok(Value::Entries(left)), Ok(Value::Entries(right))) => {
+                let unequal = left.iter().zip(right).find(|(left, right)| left != right);
+                match unequal {
+                    Some(((_, Ok(Value::Attributes(left))), (_, Ok(Value::Attributes(right))))) => {
+                        format!("{kind} {}", left.differing(right).join(" "))
+                    }
+                    _ => format!("{kind} entries"),
+                }
+            }
             _ => format!("{kind} {} / {}", signature(left), signature(right)),
         };
         Difference {
@@ -163,7 +172,7 @@ impl Pair {
     fn compare(&self) -> io::Result<(Outcome, Outcome)> {
         let left = comparable(self.left.tree()?, &self.known);
         let right = comparable(self.right.tree()?, &self.known);
-        Ok(lines(Vec::new(), left.differences(&right, &[])))
+        Ok(lines(Vec::new(), left.differences(&right, &[Aspect::MergedDirNlink])))
     }
 
     /// Each side against itself, inode numbers and all (but change times, which housekeeping moves).
@@ -172,7 +181,7 @@ impl Pair {
             let before = side.tree()?;
             side.unmount()?;
             side.mount()?;
-            Ok(before.differences(&side.tree()?, &[Aspect::Ctime]))
+            Ok(before.differences(&side.tree()?, &[Aspect::Ctime, Aspect::MergedDirNlink]))
         };
         Ok(lines(again(&mut self.left)?, again(&mut self.right)?))
     }

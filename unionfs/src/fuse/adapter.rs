@@ -182,7 +182,7 @@ impl Filesystem for Adapter {
         atime: Option<TimeOrNow>,
         mtime: Option<TimeOrNow>,
         _ctime: Option<SystemTime>,
-        _handle: Option<FileHandle>,
+        handle: Option<FileHandle>,
         _crtime: Option<SystemTime>,
         _chgtime: Option<SystemTime>,
         _bkuptime: Option<SystemTime>,
@@ -190,6 +190,10 @@ impl Filesystem for Adapter {
         reply: ReplyAttr,
     ) {
         self.count(4);
+        // With a handle it is ftruncate, which moves the time in any case; the
+        // kernel leaves that to us.
+        let is_ftruncate = size.is_some() && handle.is_some();
+        let mtime = mtime.or(is_ftruncate.then_some(TimeOrNow::Now));
         let set = SetAttr { mode, uid, gid, size, atime: atime.map(set_time), mtime: mtime.map(set_time) };
         match self.told(self.union.setattr(node.0, &set, self.caller(request, 0))) {
             Ok(attr) => reply.attr(&self.lifetime, &file_attr(&attr)),

@@ -151,8 +151,8 @@ impl Union {
     fn truncate(&self, inode: &Arc<Inode>, size: u64, set: &SetAttr, caller: Caller) -> Result<()> {
         file_of(inode)?;
         let data = self.data(inode, Access::Write)?;
-        // To the size it has, truncate(2) leaves the time alone; ftruncate(2),
-        // for which the kernel sends a time, does not.
+        // To the size it has, truncate(2) leaves the time alone; ftruncate(2)
+        // does not, and comes with a time.
         if set.mtime.is_some() || at::stat_fd(&data.fd)?.size != size {
             rustix::fs::ftruncate(&data.fd, size)?;
         }
@@ -161,16 +161,22 @@ impl Union {
 
     /// Answers a change of nothing. That is `chown(-1, -1)`, which takes the
     /// set-id bits as any chown does; or the kernel asking, on behalf of a
-    /// writer, that they be taken.
+    /// writer, that they be taken, which root as a writer is spared.
     fn give_up_set_id(&self, upper: super::Writable<'_>, inode: &Arc<Inode>, caller: Caller) -> Result<Attr> {
         let stat = self.stat(inode)?;
-        let dropped = self.set_id_lost(&stat, caller);
-        if dropped != 0 && inode.kind != FileType::Directory {
-            let is_owner = caller.uid == 0 || self.uids.to_disk(caller.uid) == Some(stat.uid);
-            if !is_owner && !is_being_written(inode) {
-                return Err(Errno::PERM.into());
-            }
-            self.ensure_upper(upper, inode, Need::Metadata)?;
+        let is_root = caller.uid == 0;
+        let is_written = is_being_written(inode);
+        let dropped = match inode.kind {
+            FileType::Directory => 0,
+            _ if is_root && is_written => 0,
+            _ => self.set_id_lost(&stat, caller),
+        };
+        let is_owner = is_root || self.uids.to_disk(caller.uid) == Some(stat.uid);
+        if dropped != 0 && !is_owner && !is_written {
+            return Err(Errno::PERM.into());
+        }
+        self.ensure_upper(upper, inode, Need::Metadata)?;
+        if dropped != 0 {
             self.with_metadata(inode, |target| Ok(at::chmod(target, stat.mode & !dropped)?))?;
         }
         let stat = self.stat(inode)?;
