@@ -45,6 +45,17 @@ pub fn layers() -> impl Strategy<Value = Vec<Layer>> {
     prop::collection::vec(prop::collection::vec((path(), put()), 0..10), 1..4)
 }
 
+/// As [`layers`], where no file has two names: an index is of one upper, and
+/// the links it keeps together come apart when that becomes a lower.
+pub fn layers_without_hard_links() -> impl Strategy<Value = Vec<Layer>> {
+    layers().prop_map(|mut layers| {
+        for layer in &mut layers {
+            layer.retain(|(_, put)| !matches!(put, Put::HardLink(_)));
+        }
+        layers
+    })
+}
+
 fn path() -> impl Strategy<Value = Vec<usize>> {
     prop::collection::vec(0..NAMES.len(), 1..4)
 }

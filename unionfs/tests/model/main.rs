@@ -21,7 +21,7 @@ mod steps;
 use std::path::PathBuf;
 
 use proptest::prelude::*;
-use proptest::test_runner::TestCaseResult;
+use proptest::test_runner::TestCaseError;
 
 use compare::{Inodes, Seen};
 use engine::{Cache, Engine};
@@ -71,8 +71,23 @@ impl Directories {
     }
 }
 
-/// Plays one sequence.
-fn play(subject: &mut dyn Subject, mut tree: Tree, steps: &[Step]) -> TestCaseResult {
+impl Directories {
+    /// The upper as the topmost of the lowers, under another one. Its redirects
+    /// and metacopies then are a lower layer's.
+    fn stacked(mut self) -> Directories {
+        let path = |name: &str| {
+            let path = self._scratch.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            path
+        };
+        let (upper, work, merged) = (path("second-upper"), path("second-work"), path("second-merged"));
+        self.lowers.insert(0, self.upper);
+        Directories { upper, work, merged, ..self }
+    }
+}
+
+/// Plays one sequence; the tree that is there at the end.
+fn play(subject: &mut dyn Subject, mut tree: Tree, steps: &[Step]) -> Result<Tree, TestCaseError> {
     let mut inodes = Inodes::default();
     compare::same(&tree, &subject.observe(), &mut inodes, "at first")?;
     for step in steps.iter().chain([&Step::Reopen]) {
@@ -88,7 +103,7 @@ fn play(subject: &mut dyn Subject, mut tree: Tree, steps: &[Step]) -> TestCaseRe
         }
         compare::same(&tree, &subject.observe(), &mut inodes, &format!("after {operation:?}"))?;
     }
-    Ok(())
+    Ok(tree)
 }
 
 fn sequences(default: u32) -> ProptestConfig {
@@ -114,6 +129,32 @@ fn the_engine_agrees_when_everything_is_cached() {
 #[test]
 fn the_engine_agrees_when_nothing_is_cached() {
     engine_agrees(Cache::Forgets);
+}
+
+/// Plays one sequence, then another over what the first one left.
+fn stacked_agrees(open: impl Fn(&Directories) -> Box<dyn Subject>) {
+    let layers = layers::layers_without_hard_links();
+    proptest!(sequences(100), |(layers in layers, below in steps::steps(20), steps in steps::steps(20))| {
+        let (directories, tree) = Directories::make(&layers);
+        let tree = play(&mut *open(&directories), tree, &below)?;
+        let directories = directories.stacked();
+        let before = compare::fingerprint(&directories.lowers);
+        play(&mut *open(&directories), tree, &steps)?;
+        prop_assert_eq!(before, compare::fingerprint(&directories.lowers));
+    });
+}
+
+#[test]
+fn the_engine_agrees_over_an_upper_used_as_a_lower() {
+    stacked_agrees(|directories| Box::new(Engine::new(directories, Cache::Forgets)));
+}
+
+#[test]
+fn kernel_overlayfs_agrees_over_an_upper_used_as_a_lower() {
+    match kernel::Mounted::is_possible() {
+        Ok(()) => stacked_agrees(|directories| Box::new(kernel::Mounted::new(directories))),
+        Err(reason) => println!("skipped: {reason}"),
+    }
 }
 
 #[test]
