@@ -1,0 +1,12 @@
+//! `runion` run for real: real mounts, real namespaces, the host's own root.
+//!
+//! Each test says what the host looks like before and after. What cannot be
+//! tested on a machine is printed as `skipped:` with the reason.
+
+mod commit;
+mod confinement;
+mod host;
+mod listing;
+mod ordinary;
+mod process;
+mod setup;

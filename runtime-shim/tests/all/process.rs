@@ -1,0 +1,165 @@
+//! Exit codes, streams, signals, and what is left after the worst of them.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::setup::{Scratch, can_mount, runion, stderr, stdout};
+
+#[test]
+fn the_exit_code_is_the_command_s() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::new("codes");
+    for (line, code) in [("exit 0", 0), ("exit 3", 3), ("kill -9 $$", 137), ("kill -15 $$", 143)] {
+        assert_eq!(scratch.sh(&[], line).status.code(), Some(code), "{line}");
+    }
+    let code = |command: &str| scratch.try_(&["--", command]).output().unwrap();
+    let absent = code("no-such-command");
+    assert_eq!(absent.status.code(), Some(127));
+    assert!(stderr(&absent).contains("cannot run no-such-command"), "{}", stderr(&absent));
+    assert_eq!(code("/etc").status.code(), Some(126));
+    assert_eq!(code("/etc/passwd").status.code(), Some(126));
+    assert!(scratch.left_over().is_empty());
+}
+
+#[test]
+fn our_own_failures_are_125_and_say_what_to_do() {
+    let scratch = Scratch::new("failures");
+    let usage = scratch.try_(&[]).output().unwrap();
+    assert_eq!(usage.status.code(), Some(125));
+    if !can_mount() {
+        return;
+    }
+    let root = std::fs::File::open("/").unwrap();
+    let directory = scratch.try_(&["--", "true"]).stdin(root).output().unwrap();
+    assert_eq!(directory.status.code(), Some(125));
+    assert!(stderr(&directory).contains("stdin is a directory"), "{}", stderr(&directory));
+
+    // Copied away from its helper, and with nothing in PATH.
+    let alone = scratch.join("runion");
+    std::fs::copy(runion(), &alone).unwrap();
+    let lonely =
+        Command::new(&alone).args(["try", "--", "/bin/true"]).env("PATH", "/nowhere").output().unwrap();
+    assert_eq!(lonely.status.code(), Some(125));
+    assert!(stderr(&lonely).contains("hint: build the whole workspace"), "{}", stderr(&lonely));
+}
+
+#[test]
+fn streams_directory_and_environment_are_the_caller_s() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::new("streams");
+    let mut child = scratch
+        .try_(&["-q", "--", "sh", "-c", "cat; pwd; echo $MARK; echo error >&2"])
+        .current_dir("/usr/share")
+        .env("MARK", "kept")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"hello\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(stdout(&output), "hello\n/usr/share\nkept\n");
+    assert_eq!(stderr(&output), "error\n");
+}
+
+#[test]
+fn signals_reach_the_command_and_zombies_are_reaped() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::new("signals");
+    for (signal, number) in [("TERM", 15), ("INT", 2), ("HUP", 1), ("USR1", 10)] {
+        let line = format!("trap 'exit 40' {signal}; echo ready; while :; do sleep 0.05; done");
+        let child = started(&scratch, &line);
+        send(&child, number);
+        assert_eq!(child.0.wait_with_output().unwrap().status.code(), Some(40), "{signal}");
+    }
+    let untrapped = started(&scratch, "echo ready; exec sleep 60");
+    send(&untrapped, 15);
+    assert_eq!(untrapped.0.wait_with_output().unwrap().status.code(), Some(143));
+
+    let orphans = "for i in 1 2 3 4 5; do (sleep 0.05 &) ; done; sleep 0.5; \
+                   grep -l '^State:.Z' /proc/[0-9]*/status | wc -l";
+    assert_eq!(stdout(&scratch.sh(&["-q"], orphans)), "0\n");
+}
+
+#[test]
+fn a_killed_runion_leaves_no_process_and_no_mount() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::new("killed");
+    let mark = format!("{}.5", 86400 + std::process::id());
+    let mut child = started(&scratch, &format!("setsid sleep {mark} & echo ready; sleep {mark}"));
+    assert!(processes_with(&mark).len() >= 2);
+    assert_eq!(processes_with(&scratch.state().display().to_string()).len(), 1, "one server of the union");
+
+    child.0.kill().unwrap();
+    assert_eq!(child.0.wait().unwrap().signal(), Some(9));
+    let patience = Instant::now() + Duration::from_secs(10);
+    let remaining = || {
+        let mut all = processes_with(&mark);
+        all.extend(processes_with(&scratch.state().display().to_string()));
+        all
+    };
+    while !remaining().is_empty() && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(remaining(), Vec::<String>::new());
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+    assert!(!mounts.contains(scratch.path().to_str().unwrap()), "{mounts}");
+
+    // The directory could not be removed; the next try does it.
+    assert_eq!(scratch.left_over().len(), 1);
+    assert!(scratch.sh(&["-q"], "true").status.success());
+    assert_eq!(scratch.left_over(), Vec::<String>::new());
+}
+
+#[test]
+fn background_processes_end_with_the_command() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::new("background");
+    let mark = format!("{}.25", 86400 + std::process::id());
+    let output = scratch.sh(&["-q"], &format!("setsid sleep {mark} >/dev/null 2>&1 & exit 4"));
+    assert_eq!(output.status.code(), Some(4));
+    assert_eq!(processes_with(&mark), Vec::<String>::new());
+    assert_eq!(scratch.left_over(), Vec::<String>::new());
+}
+
+/// A try that has begun to run its command.
+struct Started(Child);
+
+fn started(scratch: &Scratch, line: &str) -> Started {
+    let mut child = scratch.try_(&["-q", "--", "sh", "-c", line]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut first).unwrap();
+    assert_eq!(first, "ready\n");
+    Started(child)
+}
+
+fn send(child: &Started, signal: i32) {
+    let pid = rustix::process::Pid::from_child(&child.0);
+    let signal = rustix::process::Signal::from_named_raw(signal).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
+}
+
+/// Command lines of running processes that have `part` in them.
+fn processes_with(part: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap() {
+        let path = entry.unwrap().path().join("cmdline");
+        let line = String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).replace('\0', " ");
+        if line.contains(part) {
+            found.push(line);
+        }
+    }
+    found
+}
