@@ -384,9 +384,9 @@ impl Filesystem for Adapter {
             Ok(entries) => entries,
             Err(error) => return reply.error(errno(&error)),
         };
-        for (next, entry) in (offset + 1..).zip(entries.from_offset(offset)) {
+        for entry in entries.from_offset(offset) {
             let name = OsStr::from_bytes(&entry.name);
-            if reply.add(INodeNo(entry.ino), next, file_type(entry.kind), name) {
+            if reply.add(INodeNo(entry.ino), entry.position, file_type(entry.kind), name) {
                 break;
             }
         }
@@ -406,7 +406,7 @@ impl Filesystem for Adapter {
             Ok(entries) => entries,
             Err(error) => return reply.error(errno(&error)),
         };
-        for (next, entry) in (offset + 1..).zip(entries.from_offset(offset)) {
+        for entry in entries.from_offset(offset) {
             let name = OsStr::from_bytes(&entry.name);
             let is_dot = matches!(&*entry.name, b"." | b"..");
             let found = match is_dot {
@@ -424,7 +424,7 @@ impl Filesystem for Adapter {
                 }
                 None => fuser::FileAttr { kind: file_type(entry.kind), ..absent() },
             };
-            if reply.add(INodeNo(entry.ino), next, name, &self.lifetime, &attr, GENERATION) {
+            if reply.add(INodeNo(entry.ino), entry.position, name, &self.lifetime, &attr, GENERATION) {
                 if let Some(found) = found {
                     self.union.forget(found.id, 1);
                 }

@@ -1,7 +1,13 @@
 //! Directory listings: the merged names, as they were when it was opened.
+//!
+//! Positions are hashes of the names. The kernel caches listings, and goes on
+//! from a position with a handle that has listed nothing yet, perhaps after
+//! names went away (`rm -r` does it): counting would skip as many others.
 
+use std::hash::BuildHasher;
 use std::os::fd::AsFd;
 
+use foldhash::quality::FixedState;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
@@ -25,15 +31,45 @@ pub struct ListedEntry {
     pub kind: FileType,
     /// Its inode number, the same that stat gives.
     pub ino: u64,
+    /// Its position: reading goes on behind it with this offset.
+    pub position: u64,
+}
+
+/// The positions of `.` and `..`; what is in the directory comes after.
+const DOTS: [u64; 2] = [1, 2];
+
+impl ListedEntry {
+    fn new(name: &[u8], kind: FileType, ino: u64) -> ListedEntry {
+        // 62 bits: positions are signed for the callers, and some add to them.
+        let hash = FixedState::default().hash_one(name) >> 2;
+        let position = match name {
+            b"." => DOTS[0],
+            b".." => DOTS[1],
+            _ => hash.max(DOTS[1] + 1),
+        };
+        ListedEntry { name: name.into(), kind, ino, position }
+    }
 }
 
 /// A directory's names at one moment.
 pub struct Entries(Vec<ListedEntry>);
 
 impl Entries {
-    /// From an offset that an earlier call reached, 0 being the start.
+    fn new(mut entries: Vec<ListedEntry>) -> Entries {
+        entries.sort_unstable_by(|a, b| (a.position, &a.name).cmp(&(b.position, &b.name)));
+        let mut last = 0;
+        for entry in &mut entries {
+            // Two names with one hash: as unlikely as it is harmless.
+            entry.position = entry.position.max(last + 1);
+            last = entry.position;
+        }
+        Entries(entries)
+    }
+
+    /// What comes behind a position, 0 being the start.
     pub fn from_offset(&self, offset: u64) -> &[ListedEntry] {
-        usize::try_from(offset).ok().and_then(|at| self.0.get(at..)).unwrap_or_default()
+        let start = self.0.partition_point(|entry| entry.position <= offset);
+        self.0.get(start..).unwrap_or_default()
     }
 }
 
@@ -47,8 +83,8 @@ impl Union {
         let dir = dir_of(&inode)?;
         let (own, above) = self.own_and_parent(&inode)?;
         let mut entries = vec![
-            ListedEntry { name: (*b".").into(), kind: FileType::Directory, ino: own },
-            ListedEntry { name: (*b"..").into(), kind: FileType::Directory, ino: above },
+            ListedEntry::new(b".", FileType::Directory, own),
+            ListedEntry::new(b"..", FileType::Directory, above),
         ];
         let names = self.read_names(dir)?;
         let merged = dir.merged();
@@ -56,7 +92,7 @@ impl Union {
             (Some(map), _) => {
                 let shown = map.iter().filter_map(|(name, slot)| Some((name, slot, slot.visible()?)));
                 for (name, slot, kind) in shown {
-                    entries.push(ListedEntry { name: name.bytes().into(), kind, ino: layer_of(slot) });
+                    entries.push(ListedEntry::new(name.bytes(), kind, layer_of(slot)));
                 }
                 drop(names);
                 self.number_entries(&inode, dir, &mut entries)?;
@@ -67,7 +103,7 @@ impl Union {
             }
             (None, None) => return Err(Errno::NOENT.into()),
         }
-        Ok(Entries(entries))
+        Ok(Entries::new(entries))
     }
 
     fn own_and_parent(&self, inode: &Arc<Inode>) -> Result<(u64, u64)> {
@@ -101,7 +137,7 @@ impl Union {
                 && !self.layers.must_look_up(entry.kind);
             match Numbers::of(device, entry.ino).filter(|_| is_clear) {
                 Some(ino) => {
-                    entries.push(ListedEntry { name: entry.name.into(), kind: entry.kind, ino });
+                    entries.push(ListedEntry::new(entry.name, entry.kind, ino));
                 }
                 None => suspects.push(Name::new(entry.name)?.to_buf()),
             }
@@ -156,11 +192,7 @@ impl Union {
     ) -> Result<()> {
         for name in names {
             if let Some(child) = self.referred(inode, name.as_name())? {
-                entries.push(ListedEntry {
-                    name: name.as_name().bytes().into(),
-                    kind: child.inode.kind,
-                    ino: child.inode.id,
-                });
+                entries.push(ListedEntry::new(name.as_name().bytes(), child.inode.kind, child.inode.id));
             }
         }
         Ok(())
