@@ -108,7 +108,7 @@ impl Union {
             get(&stats.copied_bytes),
             get(&stats.read_bytes),
             get(&stats.written_bytes),
-            self.table.len(),
+            self.table.count(),
         )
     }
 }

@@ -65,7 +65,7 @@ impl World {
     }
 
     fn check_empty(&self, keys: &[Key]) {
-        assert_eq!(self.table.len(), 1, "only the root is left");
+        assert_eq!(self.table.count(), 1, "only the root is left");
         for key in keys {
             assert!(self.table.find(key).is_none(), "{key:?} leads to a forgotten node");
         }

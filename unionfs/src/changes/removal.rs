@@ -85,7 +85,7 @@ mod tests {
         std::fs::write(base.join("keep/file"), "x").unwrap();
         std::fs::create_dir_all(base.join("tree/locked/inside")).unwrap();
         symlink(base.join("keep"), base.join("tree/link")).unwrap();
-        std::fs::set_permissions(base.join("tree/locked"), PermissionsExt::from_mode(0)).unwrap();
+        std::fs::set_permissions(base.join("tree/locked"), PermissionsExt::from_mode(0o0)).unwrap();
         let mut deep = rustix::fs::open(base.join("tree"), OFlags::DIRECTORY, Mode::empty()).unwrap();
         for _ in 0..3000 {
             rustix::fs::mkdirat(&deep, "d", Mode::RWXU).unwrap();

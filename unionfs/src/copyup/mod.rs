@@ -36,6 +36,8 @@ pub struct Source<'a> {
     pub trust: Trust,
     /// Whether the copy must have the same owner.
     pub owner: Owner,
+    /// The attribute owner and mode are kept in, if they are.
+    pub override_stat: Option<&'static std::ffi::CStr>,
 }
 
 /// Whether a copy must have the owner of what it copies.
@@ -95,6 +97,11 @@ pub fn stage<'u>(upper: &'u Upper, source: &Source<'_>) -> Result<Staged<'u>> {
     }
     let target = staged.target();
     metadata::copy(target, source, upper.namespace)?;
+    if let Some(name) = source.override_stat {
+        if let Some(value) = crate::sys::xattr::get_vec(source.metadata, name)? {
+            crate::sys::xattr::set(target, name, &value, rustix::fs::XattrFlags::empty())?;
+        }
+    }
     if let Some(origin) = source.origin {
         marks::set_if_possible(target, upper.namespace, Mark::Origin, origin)?;
     }

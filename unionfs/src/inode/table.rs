@@ -208,7 +208,7 @@ impl Table {
     }
 
     /// How many nodes there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.by_id.iter().map(|shard| shard.lock().len()).sum()
     }
 }

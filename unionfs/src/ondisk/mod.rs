@@ -5,6 +5,7 @@
 
 pub mod marks;
 pub mod origin;
+pub mod override_stat;
 pub mod private;
 pub mod redirect;
 pub mod whiteout;

@@ -42,16 +42,6 @@ pub fn parse(value: &[u8]) -> Result<Redirect> {
     }
 }
 
-/// Writes an absolute value; `names` lead from the root, outermost first.
-pub fn format_absolute(names: &[Name<'_>]) -> Vec<u8> {
-    let mut value = Vec::with_capacity(names.iter().map(|name| 1 + name.bytes().len()).sum());
-    for name in names {
-        value.push(b'/');
-        value.extend(name.bytes());
-    }
-    value
-}
-
 fn invalid(value: &[u8]) -> Error {
     // A log line has no use for more than the beginning.
     let shown = value.get(..100).unwrap_or(value).escape_ascii();
@@ -72,8 +62,6 @@ mod tests {
         assert_eq!(parse(b"\xff \n").unwrap(), Redirect::Sibling(name(b"\xff \n")));
         let path = Redirect::Absolute(vec![name(b"a"), name(b"..."), name(b"c")]);
         assert_eq!(parse(b"/a/.../c").unwrap(), path);
-        let parts = [Name::new(b"a").unwrap(), Name::new(b"...").unwrap(), Name::new(b"c").unwrap()];
-        assert_eq!(format_absolute(&parts), b"/a/.../c");
         let deep = b"/x".repeat(VALUE_MAX / 2);
         assert!(matches!(parse(&deep).unwrap(), Redirect::Absolute(names) if names.len() == 32768));
     }

@@ -8,7 +8,6 @@ use rustix::io::Errno;
 use super::ensure::Need;
 use super::{Attr, Caller, file_of};
 use crate::Union;
-use crate::config::Squash;
 use crate::error::Result;
 use crate::inode::{Access, Body, Inode, NodeId, Place, ROOT};
 use crate::sync::Arc;
@@ -84,11 +83,8 @@ impl Union {
             }
         }
         let ino = if inode.id == ROOT { self.number(stat) } else { inode.id };
-        let (uid, gid) = match self.config.squash {
-            Squash::None => (self.uids.from_disk(stat.uid), self.gids.from_disk(stat.gid)),
-            Squash::To { uid, gid } => (uid, gid),
-        };
-        let perm = stat.mode & if nosuid { 0o1777 } else { 0o7777 };
+        let owner = self.owner_shown(inode, stat)?;
+        let perm = owner.mode & if nosuid { 0o1777 } else { 0o7777 };
         Ok(Attr {
             ino,
             size: stat.size,
@@ -97,8 +93,8 @@ impl Union {
             kind: stat.kind(),
             perm,
             nlink,
-            uid,
-            gid,
+            uid: owner.uid,
+            gid: owner.gid,
             rdev: stat.rdev,
             atime: stat.atime,
             mtime: stat.mtime,
@@ -128,15 +124,8 @@ impl Union {
         if let Some(size) = set.size {
             self.truncate(&inode, size, set, caller)?;
         }
-        let uid = set.uid.map(|uid| self.uids.to_disk(uid).ok_or(Errno::OVERFLOW)).transpose()?;
-        let gid = set.gid.map(|gid| self.gids.to_disk(gid).ok_or(Errno::OVERFLOW)).transpose()?;
         self.with_metadata(&inode, |target| {
-            if uid.is_some() || gid.is_some() {
-                at::chown(target, uid, gid)?;
-            }
-            if let Some(mode) = set.mode {
-                at::chmod(target, mode)?;
-            }
+            self.change_owner(upper, target, set)?;
             if set.atime.is_some() || set.mtime.is_some() {
                 let time = |time: Option<SetTime>| time.unwrap_or(SetTime::Omit);
                 at::utimens(target, time(set.atime), time(set.mtime))?;

@@ -123,8 +123,11 @@ impl Union {
             return Err(Errno::EXIST.into());
         }
         let site = Site { upper, parent, dir: fd.as_fd(), name, slot, caller };
-        let is_over_something = site.slot.upper == UpperSlot::Whiteout || site.slot.lower_shows();
-        match is_over_something {
+        let is_staged = site.slot.upper == UpperSlot::Whiteout
+            || site.slot.lower_shows()
+            // What takes two steps is not done where it shows.
+            || self.is_overriding();
+        match is_staged {
             true => self.make_staged(&site, make)?,
             false => self.make_in_place(&site, make)?,
         }
@@ -164,7 +167,10 @@ impl Union {
             }
         };
         self.inherit(site, staged.target(), make)?;
-        if matches!(make, Make::Dir { .. }) {
+        if self.is_overriding() {
+            self.override_new(staged.target(), site.caller)?;
+        }
+        if matches!(make, Make::Dir { .. }) && site.slot != Slot::ABSENT {
             marks::set(staged.target(), site.upper.namespace, Mark::Opaque, b"y")?;
         }
         match site.slot.upper {
@@ -216,6 +222,9 @@ impl Union {
     /// container's, the host's root has none: what it makes is nobody's until
     /// it gives it away, which podman does and fuse-overlayfs allows.
     pub(super) fn as_caller(&self, caller: Caller) -> Result<creds::As> {
+        if self.is_overriding() {
+            return Ok(creds::As::daemon()?);
+        }
         let uid = self.uids.to_disk(caller.uid).unwrap_or(OVERFLOW_ID);
         let gid = self.gids.to_disk(caller.gid).unwrap_or(OVERFLOW_ID);
         Ok(creds::As::caller(uid, gid)?)

@@ -16,6 +16,7 @@ use crate::inode::{Access, Body, Data, Dir, FileState, Inode, Link, Place, Trait
 use crate::name::NameBuf;
 use crate::ondisk::marks::{self, Mark};
 use crate::ondisk::origin::{self, Nlink};
+use crate::ondisk::override_stat;
 use crate::stack::names::{Merged, UpperSlot};
 use crate::stack::real::RealDir;
 use crate::sync::Arc;
@@ -103,6 +104,7 @@ impl Union {
                 content: Content::Empty,
                 trust: self.trust(lower.layer),
                 owner: self.owner(),
+                override_stat: override_stat::name(self.config.override_stat),
             },
         )?;
         let parent = self.upper_dir(&link.parent)?;
@@ -215,6 +217,7 @@ impl Union {
             content,
             trust: self.trust(spot.dir.layer),
             owner: self.owner(),
+            override_stat: override_stat::name(self.config.override_stat),
         };
         let staged = copyup::stage(&upper, &source)?;
         let index = match (to_index, origin.as_deref()) {

@@ -15,6 +15,7 @@ mod link;
 mod locate;
 mod lookup;
 mod origin;
+mod owner;
 mod remove;
 mod rename;
 mod statfs;

@@ -45,7 +45,16 @@ impl Union {
         if self.is_acl_off(&name) {
             return Err(Errno::OPNOTSUPP.into());
         }
+        if self.maps_ids() && is_acl(&name) {
+            let value = self.with_metadata(&inode, |target| xattr::get_vec(target, &name))?;
+            let shown = self.acl_shown(&value.ok_or(Errno::NODATA)?)?;
+            return virtual_xattr::copy_out(&shown, buffer);
+        }
         self.with_metadata(&inode, |target| Ok(xattr::get(target, &name, buffer)?))
+    }
+
+    fn maps_ids(&self) -> bool {
+        !self.config.uid_map.is_empty() || !self.config.gid_map.is_empty()
     }
 
     /// The names of all attributes, each ended by a NUL; `trusted.` ones are
@@ -78,7 +87,12 @@ impl Union {
             SetMode::Create => XattrFlags::CREATE,
             SetMode::Replace => XattrFlags::REPLACE,
         };
-        self.change_xattr(id, name, |target, name| Ok(xattr::set(target, name, value, flags)?))
+        self.change_xattr(id, name, |target, name| {
+            if self.maps_ids() && is_acl(name) {
+                return Ok(xattr::set(target, name, &self.acl_on_disk(value)?, flags)?);
+            }
+            Ok(xattr::set(target, name, value, flags)?)
+        })
     }
 
     /// Removes an attribute; copies no data, and nothing where it is absent.
@@ -133,8 +147,12 @@ impl Union {
     }
 
     fn is_acl_off(&self, name: &CStr) -> bool {
-        !self.config.acl && name.to_bytes().starts_with(b"system.posix_acl_")
+        !self.config.acl && is_acl(name)
     }
+}
+
+fn is_acl(name: &CStr) -> bool {
+    name.to_bytes().starts_with(b"system.posix_acl_")
 }
 
 fn c_name(name: &OsStr) -> Result<CString> {
