@@ -194,7 +194,7 @@ impl Union {
         let target = Target::At(dir.as_fd(), spot.name.as_name());
         let stat = at::stat(target).absent()?.ok_or_else(copyup::vanished)?;
         let is_linked = stat.nlink > 1;
-        let to_index = is_linked && self.is_indexing();
+        let to_index = is_linked && self.is_indexing(stat.kind());
         let origin = match !is_linked || to_index {
             true => Some(self.origin_of(&spot)?.unwrap_or_default()),
             false => None,

@@ -2,10 +2,12 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::dir_of;
 use crate::Union;
+use crate::config::Namespace;
 use crate::error::Result;
 use crate::inode::{Body, FileState, Inode, Link, Place};
 use crate::stack::real::{Fd, RealDir};
@@ -102,9 +104,13 @@ impl Union {
         self.upper.as_ref().and_then(|upper| upper.index.as_ref()).ok_or_else(|| Errno::NOENT.into())
     }
 
-    /// Whether hard links of lower files are indexed.
-    pub(super) fn is_indexing(&self) -> bool {
-        self.index().is_ok()
+    /// Whether hard links of lower files of a type are indexed. It takes
+    /// attributes to keep count of them, which in the `user.` namespace only
+    /// regular files can have. (Kernel overlayfs tries nevertheless, fails with
+    /// `EPERM`, and cannot mount the result again.)
+    pub(super) fn is_indexing(&self, kind: FileType) -> bool {
+        let can_be_marked = kind == FileType::RegularFile || self.config.namespace == Namespace::Trusted;
+        can_be_marked && self.index().is_ok()
     }
 }
 

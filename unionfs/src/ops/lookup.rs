@@ -260,14 +260,14 @@ impl Union {
         let Some(stat) = at::stat(target).absent()? else { return Ok(None) };
         let spot = Spot { dir: lower.clone(), name: asked.name.to_buf() };
         let is_linked = stat.nlink > 1 && self.upper.is_some();
-        if is_linked && self.is_indexing() {
+        if is_linked && self.is_indexing(stat.kind()) {
             if let Some(child) = self.child_indexed(asked, &spot, &stat)? {
                 return Ok(Some(child));
             }
         }
         // Without an index, copying one name up breaks it from the others: each
         // is a node of its own from the start.
-        let key = (!is_linked || self.is_indexing()).then(|| self.key(Side::Lower, &stat));
+        let key = (!is_linked || self.is_indexing(stat.kind())).then(|| self.key(Side::Lower, &stat));
         let link = link(asked.parent, asked.name);
         if let Some(inode) = key.and_then(|key| self.table.find(&key)) {
             note_file_link(&inode, link);

@@ -183,7 +183,7 @@ impl Union {
     /// Before one of several names of a lower file is hidden, the file goes to
     /// the index, where the count of those that are left is kept.
     pub(super) fn ready_to_lose_a_name(&self, upper: Writable<'_>, inode: &Arc<Inode>) -> Result<()> {
-        if !self.is_indexing() || !file_of(inode)?.state.read().is_lower() {
+        if !self.is_indexing(inode.kind) || !file_of(inode)?.state.read().is_lower() {
             return Ok(());
         }
         if self.stat(inode)?.nlink > 1 {

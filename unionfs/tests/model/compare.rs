@@ -26,6 +26,13 @@ pub type Seen = BTreeMap<Vec<String>, Look>;
 #[derive(Default)]
 pub struct Inodes(BTreeMap<Id, u64>);
 
+impl Inodes {
+    /// Forgets the numbers of the others.
+    pub fn retain(&mut self, keep: impl Fn(Id) -> bool) {
+        self.0.retain(|&id, _| keep(id));
+    }
+}
+
 /// Compares trees and inode numbers: a number belongs to one file, and a file
 /// keeps it for life.
 pub fn same(tree: &Tree, seen: &Seen, inodes: &mut Inodes, when: &str) -> TestCaseResult {

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
+use proptest::prelude::*;
 use rustix::fs::{FileType, RenameFlags};
 use rustix::io::Errno;
 
-use unionfs::config::{Config, UpperDirs};
+use unionfs::config::{Config, Namespace, UpperDirs};
 use unionfs::inode::{NodeId, ROOT};
 use unionfs::ops::{Attr, Caller, Entry, Make, Names, OpenFor, SetAttr, SetId, SetMode};
 use unionfs::{Result, Union};
@@ -34,10 +35,28 @@ pub struct Engine {
 
 const DAEMON: Caller = Caller { uid: 0, gid: 0, umask: 0 };
 
+/// Options that change how things are kept and not what they are.
+pub fn options() -> impl Strategy<Value = Config> {
+    let namespace = prop_oneof![Just(Namespace::Trusted), Just(Namespace::User)];
+    (any::<bool>(), any::<bool>(), any::<bool>(), namespace).prop_map(
+        |(metacopy, xino, volatile, namespace)| Config {
+            metacopy,
+            xino,
+            volatile,
+            namespace,
+            ..Config::default()
+        },
+    )
+}
+
 impl Engine {
     pub fn new(directories: &Directories, cache: Cache) -> Engine {
+        Engine::with(directories, cache, &Config::default())
+    }
+
+    pub fn with(directories: &Directories, cache: Cache, options: &Config) -> Engine {
         let upper = UpperDirs { upper: directories.upper.clone(), work: directories.work.clone() };
-        let config = Config { lowers: directories.lowers.clone(), upper: Some(upper), ..Config::default() };
+        let config = Config { lowers: directories.lowers.clone(), upper: Some(upper), ..options.clone() };
         let union = Some(Union::open(config.clone()).unwrap());
         Engine { union, config, cache }
     }
@@ -216,6 +235,15 @@ impl Subject for Engine {
         let mut seen = Seen::from([(vec![], self.look(ROOT, &root).unwrap())]);
         self.walk(&[], ROOT, &mut seen).unwrap();
         seen
+    }
+
+    /// In the `user.` namespace only files and directories can say where they
+    /// came from; others have a new number once they were copied up and are
+    /// found again on disk.
+    fn keeps_number(&self, content: &Content, operation: &Operation) -> bool {
+        let can_say = matches!(content, Content::Dir(_) | Content::File(_));
+        let is_known = self.cache == Cache::Keeps && !matches!(operation, Operation::Reopen);
+        can_say || is_known || self.config.namespace == Namespace::Trusted
     }
 
     fn has_vfs(&self) -> bool {

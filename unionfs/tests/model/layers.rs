@@ -7,6 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use proptest::prelude::*;
+use rustix::fs::XattrFlags;
+use unionfs::config::Namespace;
 
 use crate::reference::{Content, Id, Node, Tree};
 
@@ -93,11 +95,11 @@ struct Contents {
 }
 
 /// Makes the layers on disk, topmost first in `dirs`, and returns their union.
-pub fn make(layers: &[Layer], dirs: &[std::path::PathBuf]) -> Tree {
-    let contents: Vec<Contents> = layers.iter().map(settle).collect();
+pub fn make(layers: &[Layer], dirs: &[std::path::PathBuf], namespace: Namespace) -> Tree {
+    let contents: Vec<Contents> = layers.iter().map(|layer| settle(layer, namespace)).collect();
     for (layer, dir) in contents.iter().zip(dirs) {
         std::fs::set_permissions(dir, PermissionsExt::from_mode(0o755)).unwrap();
-        write(&layer.root, &layer.files, dir, &mut BTreeMap::new());
+        Writer { files: &layer.files, namespace, made: BTreeMap::new() }.write(&layer.root, dir);
     }
     let mut tree = Tree::new(dir_node(0o755));
     let merged = contents.iter().enumerate().map(|(number, layer)| (number, &layer.root)).collect();
@@ -106,14 +108,19 @@ pub fn make(layers: &[Layer], dirs: &[std::path::PathBuf]) -> Tree {
     tree
 }
 
-fn settle(layer: &Layer) -> Contents {
+fn settle(layer: &Layer, namespace: Namespace) -> Contents {
     let mut contents = Contents { files: Vec::new(), root: BTreeMap::new() };
     for (path, put) in layer {
         let held = match put {
             Put::Dir { mode, opaque } => Held::Dir { mode: *mode, opaque: *opaque, entries: BTreeMap::new() },
             Put::Whiteout => Held::Whiteout,
             Put::HardLink(other) => match find(&contents.root, other) {
-                Some(Held::File(number)) => Held::File(*number),
+                // Others cannot be indexed in the `user.` namespace.
+                Some(Held::File(number))
+                    if contents.is_regular(*number) || namespace == Namespace::Trusted =>
+                {
+                    Held::File(*number)
+                }
                 _ => continue,
             },
             Put::File { data, mode } => contents.add(Content::File(data.clone()), *mode),
@@ -133,6 +140,10 @@ fn settle(layer: &Layer) -> Contents {
 }
 
 impl Contents {
+    fn is_regular(&self, number: usize) -> bool {
+        matches!(self.files[number].content, Content::File(_))
+    }
+
     fn add(&mut self, content: Content, mode: u32) -> Held {
         self.files.push(Node { content, mode, uid: 0, gid: 0, nlink: 0, xattrs: BTreeMap::new() });
         Held::File(self.files.len() - 1)
@@ -166,39 +177,40 @@ fn insert(root: &mut BTreeMap<String, Held>, path: &[usize], held: Held) -> bool
     true
 }
 
-fn write(
-    entries: &BTreeMap<String, Held>,
-    files: &[Node],
-    dir: &Path,
-    made: &mut BTreeMap<usize, std::path::PathBuf>,
-) {
-    for (name, held) in entries {
-        let path = dir.join(name);
-        match held {
-            Held::Whiteout => make_node(&path, rustix::fs::FileType::CharacterDevice, 0),
-            Held::Dir { mode, opaque, entries } => {
-                std::fs::create_dir(&path).unwrap();
-                write(entries, files, &path, made);
-                std::fs::set_permissions(&path, PermissionsExt::from_mode(*mode)).unwrap();
-                if *opaque == Opaque::Yes {
-                    let flags = rustix::fs::XattrFlags::empty();
-                    rustix::fs::setxattr(&path, c"trusted.overlay.opaque", b"y", flags).unwrap();
+/// One layer on its way to disk.
+struct Writer<'a> {
+    files: &'a [Node],
+    namespace: Namespace,
+    /// The first name of each file.
+    made: BTreeMap<usize, std::path::PathBuf>,
+}
+
+impl Writer<'_> {
+    fn write(&mut self, entries: &BTreeMap<String, Held>, dir: &Path) {
+        for (name, held) in entries {
+            let path = dir.join(name);
+            match held {
+                Held::Whiteout => make_node(&path, rustix::fs::FileType::CharacterDevice, 0),
+                Held::Dir { mode, opaque, entries } => {
+                    std::fs::create_dir(&path).unwrap();
+                    self.write(entries, &path);
+                    std::fs::set_permissions(&path, PermissionsExt::from_mode(*mode)).unwrap();
+                    if *opaque == Opaque::Yes {
+                        let mark = match self.namespace {
+                            Namespace::Trusted => c"trusted.overlay.opaque",
+                            Namespace::User => c"user.overlay.opaque",
+                        };
+                        rustix::fs::setxattr(&path, mark, b"y", XattrFlags::empty()).unwrap();
+                    }
                 }
+                Held::File(number) => match self.made.get(number) {
+                    Some(first) => std::fs::hard_link(first, &path).unwrap(),
+                    None => {
+                        write_file(&self.files[*number], &path);
+                        self.made.insert(*number, path);
+                    }
+                },
             }
-            Held::File(number) => match made.get(number) {
-                Some(first) => rustix::fs::linkat(
-                    rustix::fs::CWD,
-                    first,
-                    rustix::fs::CWD,
-                    &path,
-                    rustix::fs::AtFlags::empty(),
-                )
-                .unwrap(),
-                None => {
-                    write_file(&files[*number], &path);
-                    made.insert(*number, path);
-                }
-            },
         }
     }
 }

@@ -26,9 +26,10 @@ use proptest::test_runner::TestCaseError;
 use compare::{Inodes, Seen};
 use engine::{Cache, Engine};
 use layers::Layer;
-use reference::{Refused, Tree};
+use reference::{Content, Refused, Tree};
 use scratch::Scratch;
 use steps::{Operation, Step};
+use unionfs::config::Namespace;
 
 /// Where one sequence plays.
 pub struct Directories {
@@ -49,12 +50,21 @@ pub trait Subject {
     fn apply(&mut self, operation: &Operation) -> Result<(), rustix::io::Errno>;
     /// Everything there is, by path.
     fn observe(&mut self) -> Seen;
+    /// Whether a file has the same inode number after an operation.
+    fn keeps_number(&self, _content: &Content, _operation: &Operation) -> bool {
+        true
+    }
     /// Whether what VFS refuses can be asked: not without a mount.
     fn has_vfs(&self) -> bool;
 }
 
 impl Directories {
     fn make(layers: &[Layer]) -> (Directories, Tree) {
+        Directories::make_in(layers, Namespace::Trusted)
+    }
+
+    /// With the marks of the layers in one of the two namespaces.
+    fn make_in(layers: &[Layer], namespace: Namespace) -> (Directories, Tree) {
         // In memory, where there are attributes, whiteouts and handles too.
         let parent =
             if std::path::Path::new("/dev/shm").is_dir() { "/dev/shm".into() } else { std::env::temp_dir() };
@@ -65,7 +75,7 @@ impl Directories {
             path
         };
         let lowers: Vec<_> = (0..layers.len()).map(|number| path(&format!("lower{number}"))).collect();
-        let tree = layers::make(layers, &lowers);
+        let tree = layers::make(layers, &lowers, namespace);
         let (upper, work, merged) = (path("upper"), path("work"), path("merged"));
         (Directories { lowers, upper, work, merged, _scratch: scratch }, tree)
     }
@@ -101,6 +111,7 @@ fn play(subject: &mut dyn Subject, mut tree: Tree, steps: &[Step]) -> Result<Tre
             Err(Refused::ByVfs) if subject.has_vfs() => drop(subject.apply(&operation)),
             Err(Refused::ByVfs) => continue,
         }
+        inodes.retain(|id| subject.keeps_number(&tree.node(id).content, &operation));
         compare::same(&tree, &subject.observe(), &mut inodes, &format!("after {operation:?}"))?;
     }
     Ok(tree)
@@ -113,10 +124,11 @@ fn sequences(default: u32) -> ProptestConfig {
 }
 
 fn engine_agrees(cache: Cache) {
-    proptest!(sequences(100), |(layers in layers::layers(), steps in steps::steps(30))| {
-        let (directories, tree) = Directories::make(&layers);
+    let (layers, steps) = (layers::layers(), steps::steps(30));
+    proptest!(sequences(100), |(layers in layers, steps in steps, options in engine::options())| {
+        let (directories, tree) = Directories::make_in(&layers, options.namespace);
         let before = compare::fingerprint(&directories.lowers);
-        play(&mut Engine::new(&directories, cache), tree, &steps)?;
+        play(&mut Engine::with(&directories, cache, &options), tree, &steps)?;
         prop_assert_eq!(before, compare::fingerprint(&directories.lowers));
     });
 }
