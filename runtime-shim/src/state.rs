@@ -40,7 +40,17 @@ pub enum Fate {
 pub struct State {
     dir: PathBuf,
     kind: Kind,
+    contents: Contents,
     _lock: OwnedFd,
+}
+
+/// What an upper holds when a try begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Contents {
+    /// Nothing.
+    None,
+    /// The changes of an earlier try.
+    Changes,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -90,6 +100,11 @@ impl State {
         self.dir.join("mnt")
     }
 
+    /// What was in the upper before.
+    pub fn contents(&self) -> Contents {
+        self.contents
+    }
+
     /// Whether the changes outlive the try.
     pub fn is_kept(&self) -> bool {
         self.kind == Kind::Kept
@@ -135,7 +150,7 @@ fn temporary() -> Result<State> {
         // takes a directory that is just being made for one that was left.
         let dir = base.join(format!("{LOCKED}{unique}"));
         match fs::rename(&new, &dir) {
-            Ok(()) => return Ok(State { dir, kind: Kind::Temporary, _lock: lock }),
+            Ok(()) => return Ok(State { dir, kind: Kind::Temporary, contents: Contents::None, _lock: lock }),
             Err(_taken) => remove(&new)?,
         }
     }
@@ -173,7 +188,7 @@ fn kept(dir: &Path, record: &Record) -> Result<State> {
     let dir = dir.canonicalize().context(|| format!("cannot keep changes in {}", dir.display()))?;
     let lock = lock(&dir)?;
     let file = dir.join(record::FILE);
-    match fs::read(&file) {
+    let contents = match fs::read(&file) {
         Ok(text) => {
             let old = Record::parse(&text).ok_or_else(|| {
                 Failure::new(format!("cannot read {}: not a record of a try", file.display()))
@@ -185,6 +200,7 @@ fn kept(dir: &Path, record: &Record) -> Result<State> {
                 ))
                 .hint("give --keep a new directory, or the same options as the first time"));
             }
+            Contents::Changes
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let mut entries = fs::read_dir(&dir).context(|| format!("cannot list {}", dir.display()))?;
@@ -193,10 +209,11 @@ fn kept(dir: &Path, record: &Record) -> Result<State> {
                     .hint("name a directory that is empty or does not exist yet"));
             }
             write_record(&file, record)?;
+            Contents::None
         }
         Err(error) => return Err(Failure::new(format!("cannot read {}: {error}", file.display()))),
-    }
-    Ok(State { dir, kind: Kind::Kept, _lock: lock })
+    };
+    Ok(State { dir, kind: Kind::Kept, contents, _lock: lock })
 }
 
 /// Writes the record; the moment in it is the file's own, so that it is by the

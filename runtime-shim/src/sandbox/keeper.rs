@@ -18,6 +18,7 @@ use unionfs::changes;
 use super::{Prepared, Report, View, gate_opened, identity, init, privileges, supervise};
 use crate::failure::{Context, Failure, OURS, Result, say};
 use crate::mounting::{self, Options};
+use crate::state::Contents;
 use crate::sys::{self, Namespaces, Side};
 use crate::{commit, state};
 
@@ -53,7 +54,9 @@ fn keep(prepared: &Prepared<'_>) -> Result<u8> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .map_err(|errno| identity::cannot_mount(errno, "make the mounts private"))?;
     prepared.state.sweep();
-    dress_upper(prepared)?;
+    if prepared.state.contents() == Contents::None {
+        dress_upper(prepared)?;
+    }
     privileges::lend_to_children().context(|| "cannot pass capabilities to the mount helper".to_string())?;
     let view = mounting::mount(
         &prepared.helper,

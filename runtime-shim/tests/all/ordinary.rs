@@ -89,8 +89,13 @@ fn a_user_may_be_root_of_the_view() {
     let line = "id -u; echo x >> /etc/hosts; mkdir /usr/new; touch /usr/new/f; chown 33:33 /usr/new/f; \
                 stat -c '%u %g' /usr/new /usr/new/f /etc/hosts; rm -r /usr/share/doc; \
                 setpriv --reuid 33 --regid 33 --clear-groups id -u";
-    let output = sh(&scratch, Subordinate::Ids, "666", &["--root"], line);
-    assert_eq!(stdout(&output), "0\n0 0\n33 33\n0 0\n33\n", "{}", stderr(&output));
+    // As dpkg's lock: nothing in it, so nothing of it has to be read.
+    let lock = scratch.join("lock");
+    std::fs::write(&lock, "").unwrap();
+    std::fs::set_permissions(&lock, PermissionsExt::from_mode(0o600)).unwrap();
+    let line = format!("{line}; echo locked >> {0} && cat {0}", lock.display());
+    let output = sh(&scratch, Subordinate::Ids, "666", &["--root"], &line);
+    assert_eq!(stdout(&output), "0\n0 0\n33 33\n0 0\n33\nlocked\n", "{}", stderr(&output));
     for change in ["C /etc/hosts", "A /usr/new/f", "D /usr/share/doc"] {
         assert!(stderr(&output).lines().any(|line| line == change), "{change}: {}", stderr(&output));
     }

@@ -201,7 +201,10 @@ impl Union {
         };
         let later = need == Need::Metadata && self.config.metacopy && stat.kind() == FileType::RegularFile;
         let later = later && stat.size > 0;
-        let source_fd = match stat.kind() == FileType::RegularFile && !later && need != Need::Empty {
+        // An empty file need not be opened: a daemon that may not read root's
+        // lock files can still copy them.
+        let has_data = stat.kind() == FileType::RegularFile && stat.size > 0;
+        let source_fd = match has_data && !later && need != Need::Empty {
             true => Some(self.open_data(inode, Access::Read)?),
             false => None,
         };
