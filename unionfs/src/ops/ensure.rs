@@ -227,14 +227,17 @@ impl Union {
             (true, Some(origin)) if !origin.is_empty() => Some(origin::index_name(origin)?),
             _ => None,
         };
-        let published = Published { inode, staged, link: link.as_ref(), lower: &stat, index };
+        let is_indexed = index.is_some();
+        let data = later.then(|| data.unwrap_or_else(|| Box::new(spot.clone())));
+        let published = Published { inode, staged, link: link.as_ref(), lower: &stat, index, data };
         let file_fd = self.publish(upper, published)?;
-        let mut state = file.state.write();
-        state.data = if later { Some(data.unwrap_or_else(|| Box::new(spot.clone()))) } else { None };
         if !later {
-            self.switch_open(&mut state, file_fd)?;
+            self.switch_open(&mut file.state.write(), file_fd)?;
         }
-        drop(state);
+        // Last: if this fails, the file is whole all the same.
+        if let Some(link) = link.as_ref().filter(|_| is_indexed) {
+            self.ensure_alias_locked(upper, inode, link)?;
+        }
         self.stats.copy_ups.fetch_add(1, Ordering::Relaxed);
         if source_fd.is_some() {
             self.stats.copied_bytes.fetch_add(stat.size, Ordering::Relaxed);
@@ -242,7 +245,8 @@ impl Union {
         Ok(())
     }
 
-    /// Makes a staged copy visible and notes the file's new place.
+    /// Makes a staged copy visible and notes the file's new place, and with it
+    /// where its data is: with the one and not the other it would read as zeros.
     fn publish(&self, upper: Writable<'_>, copy: Published<'_, '_>) -> Result<Option<std::os::fd::OwnedFd>> {
         let file = file_of(copy.inode)?;
         let fd = match (&copy.index, copy.link) {
@@ -254,6 +258,7 @@ impl Union {
                 let now = at::stat(Target::At(index.as_fd(), name.as_name()))?;
                 let mut state = file.state.write();
                 state.place = Place::Index(name.clone());
+                state.data = copy.data;
                 state.nlink = i32::try_from(i64::from(copy.lower.nlink) - i64::from(now.nlink)).ok();
                 self.table.add_key(copy.inode, self.key(Side::Upper, &now));
                 fd
@@ -269,15 +274,15 @@ impl Union {
                     map.set_upper(link.name.as_name(), UpperSlot::Entry(copy.inode.kind));
                 }
                 let now = at::stat(Target::At(parent.as_fd(), link.name.as_name()))?;
-                file.state.write().place = Place::Upper;
+                let mut state = file.state.write();
+                state.place = Place::Upper;
+                state.data = copy.data;
+                drop(state);
                 self.table.add_key(copy.inode, self.key(Side::Upper, &now));
                 fd
             }
             (None, None) => return self.publish_nowhere(upper, copy),
         };
-        if let (Some(_), Some(link)) = (&copy.index, copy.link) {
-            self.ensure_alias_locked(upper, copy.inode, link)?;
-        }
         Ok(fd)
     }
 
@@ -291,7 +296,10 @@ impl Union {
         let fd = copy.staged.publish(upper.work(), name.as_name())?;
         let held = Arc::new(at::open_path(upper.work(), name.as_name())?);
         at::unlink(upper.work(), name.as_name())?;
-        file_of(copy.inode)?.state.write().place = Place::Held(held);
+        let mut state = file_of(copy.inode)?.state.write();
+        state.place = Place::Held(held);
+        state.data = copy.data;
+        drop(state);
         Ok(fd)
     }
 
@@ -385,6 +393,8 @@ struct Published<'a, 'u> {
     lower: &'a Stat,
     /// Its name in the index, if it belongs there.
     index: Option<NameBuf>,
+    /// Where its data stays, if it is not copied.
+    data: Option<Box<crate::stack::real::Spot>>,
 }
 
 fn needs_copy(state: &FileState, need: Need) -> bool {

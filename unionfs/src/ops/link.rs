@@ -52,6 +52,10 @@ impl Union {
             return Err(Errno::EXIST.into());
         }
         let mut state = file.state.write();
+        if let Some(more) = state.nlink {
+            // Counted from the upper's links, one more of those counts by itself.
+            self.record_nlink(upper, &mut state, more.into())?;
+        }
         self.with_place(&state, |from| match slot.upper {
             UpperSlot::Whiteout => {
                 Staged::link(&upper, from)?.publish_over(dir.as_fd(), name)?;
