@@ -18,6 +18,7 @@ use unionfs::changes;
 use super::{Prepared, Report, View, gate_opened, identity, init, privileges, supervise};
 use crate::failure::{Context, Failure, OURS, Result, say};
 use crate::mounting::{self, Options};
+use crate::record::Owners;
 use crate::state::Contents;
 use crate::sys::{self, Namespaces, Side};
 use crate::{commit, state};
@@ -184,9 +185,20 @@ fn report(prepared: &Prepared<'_>) -> Result<()> {
         .context(|| "cannot list what changed".to_string())?;
     io::stderr().write_all(&commit::list(&changes)).context(|| "cannot print what changed".to_string())?;
     if prepared.state.is_kept() {
-        let dir = prepared.state.dir().display();
-        say(&format!("runion: the changes are kept in {dir}/upper"));
-        say(&format!("hint: runion try --commit {dir} applies them, rm -r {dir} forgets them"));
+        report_kept(prepared);
     }
     Ok(())
+}
+
+/// Says where the changes are, and what can be done with them.
+fn report_kept(prepared: &Prepared<'_>) {
+    let dir = prepared.state.dir().display();
+    say(&format!("runion: the changes are kept in {dir}/upper"));
+    say(&match prepared.identity.owners() {
+        Owners::Real | Owners::Caller => {
+            format!("hint: runion try --commit {dir} applies them, rm -r {dir} forgets them")
+        }
+        // Other ids of the user own some of it.
+        Owners::Namespace => format!("hint: unshare --map-root-user --map-auto rm -r {dir} forgets them"),
+    });
 }
