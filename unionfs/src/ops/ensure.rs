@@ -299,6 +299,8 @@ impl Union {
         let mut state = file_of(copy.inode)?.state.write();
         state.place = Place::Held(held);
         state.data = copy.data;
+        // The copy's own link count is right: it has none.
+        state.nlink = None;
         drop(state);
         Ok(fd)
     }

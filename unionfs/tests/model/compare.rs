@@ -6,8 +6,10 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
+use proptest::sample::Index;
 use proptest::test_runner::TestCaseResult;
 
+use crate::Subject;
 use crate::reference::{Content, Id, Node, ROOT, Slot, Tree};
 
 /// One file as a union shows it.
@@ -22,15 +24,45 @@ pub struct Look {
 /// makes no promise about it.
 pub type Seen = BTreeMap<Vec<String>, Look>;
 
-/// The inode number of each live file of the reference.
+/// The inode numbers of the reference's files.
 #[derive(Default)]
-pub struct Inodes(BTreeMap<Id, u64>);
+pub struct Inodes {
+    live: BTreeMap<Id, u64>,
+    /// Of files that lost their last name.
+    nameless: BTreeMap<Id, u64>,
+}
 
 impl Inodes {
     /// Forgets the numbers of the others.
     pub fn retain(&mut self, keep: impl Fn(Id) -> bool) {
-        self.0.retain(|&id, _| keep(id));
+        self.live.retain(|&id, _| keep(id));
     }
+
+    /// One of the files without a name.
+    pub fn pick_nameless(&self, which: &Index) -> Option<(Id, u64)> {
+        let all: Vec<_> = self.nameless.iter().map(|(&id, &ino)| (id, ino)).collect();
+        (!all.is_empty()).then(|| *which.get(&all))
+    }
+
+    /// No union can find them again.
+    pub fn forget_nameless(&mut self) {
+        self.nameless.clear();
+    }
+
+    fn update(&mut self, tree: &Tree, named: &BTreeSet<Id>) {
+        let gone = self.live.iter().filter(|(id, _)| !named.contains(id) && !tree.is_dir(**id));
+        self.nameless.extend(gone.map(|(&id, &ino)| (id, ino)));
+        self.live.retain(|id, _| named.contains(id));
+    }
+}
+
+/// Compares what is still open or known after its last name went.
+pub fn same_nameless(tree: &Tree, subject: &mut dyn Subject, inodes: &Inodes, when: &str) -> TestCaseResult {
+    for (&id, &ino) in &inodes.nameless {
+        let Some(node) = subject.look_at_nameless(ino) else { continue };
+        prop_assert_eq!(&node, tree.node(id), "file {} without a name {}", id, when);
+    }
+    Ok(())
 }
 
 /// Compares trees and inode numbers: a number belongs to one file, and a file
@@ -46,16 +78,15 @@ pub fn same(tree: &Tree, seen: &Seen, inodes: &mut Inodes, when: &str) -> TestCa
     let expected: BTreeMap<_, _> = expected.into_iter().collect();
     let names: BTreeSet<_> = expected.keys().collect();
     prop_assert_eq!(seen.keys().collect::<BTreeSet<_>>(), names, "names {}", when);
-    let live: BTreeSet<Id> = expected.values().copied().collect();
-    inodes.0.retain(|id, _| live.contains(id));
+    inodes.update(tree, &expected.values().copied().collect());
     for (path, &id) in &expected {
         let look = &seen[path];
         prop_assert_eq!(&look.node, &without_entries(tree.node(id)), "/{} {}", path.join("/"), when);
-        let ino = *inodes.0.entry(id).or_insert(look.ino);
+        let ino = *inodes.live.entry(id).or_insert(look.ino);
         prop_assert_eq!(look.ino, ino, "inode number of /{} {}", path.join("/"), when);
     }
-    let numbers: BTreeSet<u64> = inodes.0.values().copied().collect();
-    prop_assert_eq!(numbers.len(), inodes.0.len(), "inode numbers {} {:?}", when, inodes.0);
+    let numbers: BTreeSet<u64> = inodes.live.values().copied().collect();
+    prop_assert_eq!(numbers.len(), inodes.live.len(), "inode numbers {} {:?}", when, inodes.live);
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use unionfs::{Result, Union};
 
 use crate::compare::{Look, Seen};
 use crate::reference::{Content, Ids, Node, Replace, Slot};
-use crate::steps::Operation;
+use crate::steps::{Change, Operation};
 use crate::{Directories, Subject};
 
 /// What the kernel does with nodes it has no use for at the moment.
@@ -235,6 +235,35 @@ impl Subject for Engine {
         let mut seen = Seen::from([(vec![], self.look(ROOT, &root).unwrap())]);
         self.walk(&[], ROOT, &mut seen).unwrap();
         seen
+    }
+
+    fn look_at_nameless(&mut self, ino: u64) -> Option<Node> {
+        if self.cache == Cache::Forgets {
+            return None;
+        }
+        let attr = self.union().getattr(ino).unwrap();
+        Some(self.look(ino, &attr).unwrap().node)
+    }
+
+    fn change_nameless(&mut self, ino: u64, change: &Change) -> bool {
+        if self.cache == Cache::Forgets || self.union().getattr(ino).unwrap().kind != FileType::RegularFile {
+            return false;
+        }
+        let changed = match change {
+            Change::Write(offset, bytes) => {
+                self.union().write(ino, *offset as u64, bytes, SetId::Keep, DAEMON).map(drop)
+            }
+            Change::Truncate(len) => {
+                let set = SetAttr { size: Some(*len as u64), ..SetAttr::default() };
+                self.union().setattr(ino, &set, DAEMON).map(drop)
+            }
+            Change::Chmod(mode) => {
+                let set = SetAttr { mode: Some(*mode), ..SetAttr::default() };
+                self.union().setattr(ino, &set, DAEMON).map(drop)
+            }
+        };
+        changed.unwrap();
+        true
     }
 
     /// In the `user.` namespace only files and directories can say where they

@@ -26,9 +26,9 @@ use proptest::test_runner::TestCaseError;
 use compare::{Inodes, Seen};
 use engine::{Cache, Engine};
 use layers::Layer;
-use reference::{Content, Refused, Tree};
+use reference::{Content, Node, Refused, Tree};
 use scratch::Scratch;
-use steps::{Operation, Step};
+use steps::{Change, Operation, Step};
 use unionfs::config::Namespace;
 
 /// Where one sequence plays.
@@ -53,6 +53,15 @@ pub trait Subject {
     /// Whether a file has the same inode number after an operation.
     fn keeps_number(&self, _content: &Content, _operation: &Operation) -> bool {
         true
+    }
+    /// A file that may have lost its last name, by its inode number; `None` where
+    /// nothing of it is kept.
+    fn look_at_nameless(&mut self, _ino: u64) -> Option<Node> {
+        None
+    }
+    /// Changes such a file; false where it is not kept.
+    fn change_nameless(&mut self, _ino: u64, _change: &Change) -> bool {
+        false
     }
     /// Whether what VFS refuses can be asked: not without a mount.
     fn has_vfs(&self) -> bool;
@@ -101,6 +110,14 @@ fn play(subject: &mut dyn Subject, mut tree: Tree, steps: &[Step]) -> Result<Tre
     let mut inodes = Inodes::default();
     compare::same(&tree, &subject.observe(), &mut inodes, "at first")?;
     for step in steps.iter().chain([&Step::Reopen]) {
+        if let Step::ChangeNameless { which, change } = step {
+            let Some((id, ino)) = inodes.pick_nameless(which) else { continue };
+            if subject.change_nameless(ino, change) {
+                change.on_reference(tree.node_mut(id));
+            }
+            compare::same_nameless(&tree, subject, &inodes, &format!("after {change:?}"))?;
+            continue;
+        }
         let Some(operation) = step.on(&tree) else { continue };
         let expected = operation.on_reference(&mut tree);
         match expected {
@@ -112,7 +129,12 @@ fn play(subject: &mut dyn Subject, mut tree: Tree, steps: &[Step]) -> Result<Tre
             Err(Refused::ByVfs) => continue,
         }
         inodes.retain(|id| subject.keeps_number(&tree.node(id).content, &operation));
-        compare::same(&tree, &subject.observe(), &mut inodes, &format!("after {operation:?}"))?;
+        let when = format!("after {operation:?}");
+        compare::same(&tree, &subject.observe(), &mut inodes, &when)?;
+        if matches!(operation, Operation::Reopen) {
+            inodes.forget_nameless();
+        }
+        compare::same_nameless(&tree, subject, &inodes, &when)?;
     }
     Ok(tree)
 }

@@ -221,13 +221,9 @@ impl Tree {
         Ok(())
     }
 
-    /// Writes into a regular file; a gap is filled with zeros.
+    /// Writes into a regular file.
     pub fn write(&mut self, slot: &Slot, offset: usize, bytes: &[u8]) -> Done {
-        let data = self.data(slot)?;
-        if data.len() < offset + bytes.len() {
-            data.resize(offset + bytes.len(), 0);
-        }
-        data[offset..offset + bytes.len()].copy_from_slice(bytes);
+        write(self.data(slot)?, offset, bytes);
         Ok(())
     }
 
@@ -282,4 +278,12 @@ impl Tree {
         }
         Ok(())
     }
+}
+
+/// Writes into a file's data; a gap is filled with zeros.
+pub fn write(data: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
+    if data.len() < offset + bytes.len() {
+        data.resize(offset + bytes.len(), 0);
+    }
+    data[offset..offset + bytes.len()].copy_from_slice(bytes);
 }

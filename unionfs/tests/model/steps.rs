@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use crate::layers::NAMES;
-use crate::reference::{Content, Ids, Replace, Slot, Tree};
+use crate::reference::{self, Content, Ids, Node, Replace, Slot, Tree};
 
 /// One operation, before it is known what is there.
 #[derive(Clone, Debug)]
@@ -49,8 +49,33 @@ pub enum Step {
         name: &'static str,
         value: Option<Vec<u8>>,
     },
+    /// To a file that is open, and has no name any more.
+    ChangeNameless {
+        which: Index,
+        change: Change,
+    },
     /// Another union on the same directories takes over.
     Reopen,
+}
+
+/// A change through a descriptor.
+#[derive(Clone, Debug)]
+pub enum Change {
+    Write(usize, Vec<u8>),
+    Truncate(usize),
+    Chmod(u32),
+}
+
+impl Change {
+    /// What the reference makes of it.
+    pub fn on_reference(&self, node: &mut Node) {
+        match (self, &mut node.content) {
+            (Change::Write(offset, bytes), Content::File(data)) => reference::write(data, *offset, bytes),
+            (Change::Truncate(len), Content::File(data)) => data.resize(*len, 0),
+            (Change::Chmod(mode), Content::File(_)) => node.mode = *mode,
+            _ => {}
+        }
+    }
 }
 
 /// A name in some directory.
@@ -112,7 +137,17 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (any::<Index>(), ids()).prop_map(|(file, ids)| Step::Chown { file, ids }),
         2 => (any::<Index>(), name, value)
             .prop_map(|(file, name, value)| Step::SetXattr { file, name, value }),
+        2 => (any::<Index>(), change()).prop_map(|(which, change)| Step::ChangeNameless { which, change }),
         1 => Just(Step::Reopen),
+    ]
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        (0..30_usize, prop::collection::vec(any::<u8>(), 1..30))
+            .prop_map(|(offset, bytes)| Change::Write(offset, bytes)),
+        (0..40_usize).prop_map(Change::Truncate),
+        Just(Change::Chmod(0o640)),
     ]
 }
 
@@ -151,6 +186,8 @@ impl Step {
             Step::SetXattr { file, name, value } => {
                 Operation::SetXattr { file: existing(&file)?, name, value }
             }
+            // Has no path: the caller does it.
+            Step::ChangeNameless { .. } => return None,
             Step::Reopen => Operation::Reopen,
         })
     }
