@@ -94,7 +94,10 @@ impl Root {
         let merged = mount.path().to_path_buf();
         mount.unmount().unwrap();
         let mount = Mount::new(Driver::Kernel, &layers, &merged).unwrap();
-        let differences = ours.differences(&Tree::read(&merged).unwrap(), &[Aspect::DirNlink]);
+        // A directory copied up on the way to a deeper file changes its own
+        // change time; who asked before is not told.
+        let ignored = [Aspect::DirNlink, Aspect::Ctime];
+        let differences = ours.differences(&Tree::read(&merged).unwrap(), &ignored);
         assert_eq!(differences, Vec::<String>::new(), "ours / kernel overlayfs on our upper");
         Root { debian, layers, own, own_before, mount, scratch }.finish();
     }

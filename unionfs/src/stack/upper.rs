@@ -6,6 +6,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FileType, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -19,6 +20,10 @@ use crate::sync::Arc;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sys::at::{self, Target};
 use crate::sys::{handle, mount};
+
+/// How long the last user of an upper may take to end.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// How "not here" is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,8 +63,7 @@ impl Upper {
     /// A sentence that names the directory: missing, in use, or on another file
     /// system than its companion.
     pub fn open(dirs: &UpperDirs, namespace: Namespace, index: bool, volatile: bool) -> Result<Upper> {
-        let upper = open_root(&dirs.upper)?;
-        let work_root = open_root(&dirs.work)?;
+        let [upper, work_root] = open_roots(dirs)?;
         check_companions(dirs, &upper, &work_root)?;
         let locks = [lock(&dirs.upper, &upper)?, lock(&dirs.work, &work_root)?];
         let work = open_work(&dirs.work, &work_root)?;
@@ -216,10 +220,11 @@ fn name(bytes: &[u8]) -> Result<Name<'_>> {
     Ok(Name::new(bytes)?)
 }
 
-fn open_root(path: &Path) -> Result<OwnedFd> {
-    // Not a clone: renames between upper and work need the same mount.
-    mount::hold_root(path, Submounts::Cross)
-        .map_err(|errno| Error::from(errno).context(format_args!("cannot open {}", path.display())))
+fn open_roots(dirs: &UpperDirs) -> Result<[OwnedFd; 2]> {
+    mount::hold_pair([&dirs.upper, &dirs.work]).map_err(|errno| {
+        let (upper, work) = (dirs.upper.display(), dirs.work.display());
+        Error::from(errno).context(format_args!("cannot open upperdir {upper} or workdir {work}"))
+    })
 }
 
 fn check_companions(dirs: &UpperDirs, upper: &OwnedFd, work: &OwnedFd) -> Result<()> {
@@ -239,12 +244,20 @@ fn check_companions(dirs: &UpperDirs, upper: &OwnedFd, work: &OwnedFd) -> Result
     Ok(())
 }
 
-/// Takes a directory for this process until it ends.
+/// Takes a directory for this process until it ends. The process of a mount
+/// that is gone may not have ended yet: nothing waits for it in umount(2).
 fn lock(path: &Path, dir: &OwnedFd) -> Result<OwnedFd> {
     let context = |errno: Errno| Error::from(errno).context(format_args!("cannot open {}", path.display()));
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(dir, c".", flags, Mode::empty()).map_err(context)?;
-    match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    let attempt = loop {
+        match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(LOCK_PAUSE),
+            attempt => break attempt,
+        }
+    };
+    match attempt {
         Ok(()) => Ok(fd),
         Err(Errno::WOULDBLOCK) => {
             let sentence = format!(
