@@ -20,6 +20,8 @@ mod conflicts;
 mod lower;
 mod marks;
 mod removal;
+#[cfg(test)]
+mod tests;
 mod upper;
 
 use std::os::fd::AsFd;
