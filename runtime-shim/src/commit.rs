@@ -1,4 +1,4 @@
-//! Applies what a try kept to the directory it was made over.
+//! Applies what a try kept to the directory it was made over, or discards it.
 //!
 //! Everything that can be known beforehand is checked and asked before the
 //! first file changes: whose changes these are, whether the lower is still the
@@ -7,14 +7,17 @@
 use std::fs;
 use std::io::{self, BufRead, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use unionfs::changes::{self, Change, ConflictKind};
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
+use unionfs::changes::{self, Change, ConflictKind, Kind};
 
 use crate::failure::{Context, Failure, Result, say};
 use crate::record::{self, Owners, Record};
-use crate::state;
+use crate::{sandbox, state};
 
 /// Whether the user is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +54,9 @@ pub fn run(dir: &Path, consent: Consent, on_conflict: OnConflict) -> Result<()> 
     if on_conflict == OnConflict::Refuse {
         refuse_conflicts(&upper, &lower, &record)?;
     }
+    if record.owners == Owners::Caller {
+        refuse_what_is_not_mine(&changes, &upper, &lower)?;
+    }
     if consent == Consent::Ask && !ask(&changes, &lower)? {
         return Err(Failure::new("nothing was changed"));
     }
@@ -62,10 +68,18 @@ pub fn run(dir: &Path, consent: Consent, on_conflict: OnConflict) -> Result<()> 
     forget(&dir)
 }
 
+/// Throws away what is kept in `dir`.
+pub fn discard(dir: &Path) -> Result<()> {
+    let dir = dir.canonicalize().context(|| format!("cannot discard {}", dir.display()))?;
+    let _lock = state::lock(&dir)?;
+    read_record(&dir)?;
+    forget(&dir)
+}
+
 fn read_record(dir: &Path) -> Result<Record> {
     let file = dir.join(record::FILE);
     let text = fs::read(&file).map_err(|error| {
-        Failure::new(format!("cannot commit {}: cannot read {}: {error}", dir.display(), file.display()))
+        Failure::new(format!("cannot use {}: cannot read {}: {error}", dir.display(), file.display()))
             .hint("name a directory that runion try --keep has filled")
     })?;
     Record::parse(&text)
@@ -115,6 +129,36 @@ fn refuse_conflicts(upper: &Path, lower: &Path, record: &Record) -> Result<()> {
     .hint("look at them, then use --force to apply the kept changes over them"))
 }
 
+/// An ordinary user may have changed in the view what he may not change in the
+/// lower: better to know before the first file changes.
+fn refuse_what_is_not_mine(changes: &[Change], upper: &Path, lower: &Path) -> Result<()> {
+    let beneath = |root: &Path, path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
+    let me = rustix::process::geteuid().as_raw();
+    let mut refused = 0;
+    for change in changes {
+        let in_upper = fs::symlink_metadata(beneath(upper, &change.path)).ok();
+        let is_directory = in_upper.as_ref().is_some_and(fs::Metadata::is_dir);
+        if change.kind == Kind::Changed && is_directory {
+            continue;
+        }
+        let is_foreign = change.kind != Kind::Deleted && in_upper.is_some_and(|stat| stat.uid() != me);
+        let parent = beneath(lower, &change.path).parent().map(Path::to_owned);
+        let is_closed = parent.is_some_and(|parent| access(&parent, Access::WRITE_OK) == Err(Errno::ACCESS));
+        if is_foreign || is_closed {
+            refused += 1;
+            say(&format!("runion: {}: not yours to change", change.path.display()));
+        }
+    }
+    if refused == 0 {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "cannot commit: you may not change {refused} of these paths in {}",
+        lower.display()
+    ))
+    .hint("copy what you need out of the upper directory"))
+}
+
 fn system_time(record: &Record) -> SystemTime {
     let seconds = u64::try_from(record.started.seconds).unwrap_or(0);
     let nanoseconds = u64::try_from(record.started.nanoseconds).unwrap_or(0);
@@ -146,8 +190,11 @@ pub fn list(changes: &[Change]) -> Vec<u8> {
 
 /// Removes what was committed; the directory itself if nothing else is in it.
 fn forget(dir: &Path) -> Result<()> {
-    for part in ["upper", "work", "mnt", record::FILE] {
-        state::remove(&dir.join(part))?;
+    let emptied = sandbox::with_ids_of_a_try(|| {
+        ["upper", "work", "mnt", record::FILE].iter().try_for_each(|part| state::remove(&dir.join(part)))
+    })?;
+    if !emptied {
+        return Err(Failure::new(format!("cannot remove what was kept in {}", dir.display())));
     }
     match fs::remove_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),

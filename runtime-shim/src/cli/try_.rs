@@ -31,9 +31,9 @@ pub struct Try {
     #[arg(long, value_name = "DIR", conflicts_with_all = ["discard", "commit"])]
     keep: Option<PathBuf>,
 
-    /// Throw the changes away (the default)
-    #[arg(long)]
-    discard: bool,
+    /// Throw the changes away (the default); with =DIR, those kept in DIR
+    #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true)]
+    discard: Option<Option<PathBuf>>,
 
     /// Be root in the view, for package managers and the like (as an ordinary user)
     #[arg(long)]
@@ -56,12 +56,7 @@ pub struct Try {
     force: bool,
 
     /// The command and its arguments
-    #[arg(
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "CMD",
-        required_unless_present = "commit"
-    )]
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
     command: Vec<OsString>,
 }
 
@@ -75,13 +70,21 @@ Examples:
 impl Try {
     /// Does what was asked for and gives the exit code.
     pub fn run(self) -> Result<u8> {
-        match &self.commit {
-            Some(kept) => {
+        let nothing_to_run = self.command.is_empty();
+        match (&self.commit, &self.discard) {
+            (Some(kept), _) => {
                 let consent = if self.yes { Consent::Given } else { Consent::Ask };
                 let on_conflict = if self.force { OnConflict::Overwrite } else { OnConflict::Refuse };
                 commit::run(kept, consent, on_conflict).map(|()| 0)
             }
-            None => self.trial(),
+            (None, Some(Some(kept))) if nothing_to_run => commit::discard(kept).map(|()| 0),
+            (None, Some(Some(_))) => {
+                Err(Failure::new("--discard=DIR runs no command").hint("leave =DIR away"))
+            }
+            (None, _) if nothing_to_run => {
+                Err(Failure::new("no command was given").hint("runion try -- sh runs a shell"))
+            }
+            (None, _) => self.trial(),
         }
     }
 

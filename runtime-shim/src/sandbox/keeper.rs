@@ -15,7 +15,8 @@ use rustix::process::{Signal, WaitOptions, set_parent_process_death_signal, wait
 
 use unionfs::changes;
 
-use super::{Prepared, Report, View, gate_opened, identity, init, privileges, supervise};
+use super::launch::Gate;
+use super::{Prepared, Report, View, identity, init, privileges, supervise};
 use crate::failure::{Context, Failure, OURS, Result, say};
 use crate::mounting::{self, Options};
 use crate::record::Owners;
@@ -30,13 +31,13 @@ const SERVER_GRACE: Duration = Duration::from_secs(30);
 pub const MOUNT_POINTS: [&str; 3] = ["proc", "sys", "dev"];
 
 /// Runs the keeper to its end and gives the exit code.
-pub fn run(prepared: &Prepared<'_>, gate: OwnedFd) -> u8 {
+pub fn run(prepared: &Prepared<'_>, gate: Gate) -> u8 {
     if let Err(errno) = set_parent_process_death_signal(Some(Signal::KILL)) {
         return Failure::new(format!("cannot tie the keeper to runion: {errno}")).report();
     }
     // Opened after the death signal was set: from here on, runion's death is
     // ours, and before that its closed end of the pipe says it.
-    if !gate_opened(gate) {
+    if !gate.opened() {
         return OURS;
     }
     let outcome = keep(prepared);
@@ -194,11 +195,10 @@ fn report(prepared: &Prepared<'_>) -> Result<()> {
 fn report_kept(prepared: &Prepared<'_>) {
     let dir = prepared.state.dir().display();
     say(&format!("runion: the changes are kept in {dir}/upper"));
-    say(&match prepared.identity.owners() {
-        Owners::Real | Owners::Caller => {
-            format!("hint: runion try --commit {dir} applies them, rm -r {dir} forgets them")
-        }
-        // Other ids of the user own some of it.
-        Owners::Namespace => format!("hint: unshare --map-root-user --map-auto rm -r {dir} forgets them"),
-    });
+    let applies = match prepared.identity.owners() {
+        Owners::Real | Owners::Caller => format!("runion try --commit {dir} applies them, "),
+        // Its owners are made up.
+        Owners::Namespace => String::new(),
+    };
+    say(&format!("hint: {applies}runion try --discard={dir} forgets them"));
 }

@@ -17,18 +17,16 @@ mod devices;
 mod identity;
 mod init;
 mod keeper;
+mod launch;
 mod privileges;
 mod root;
 mod supervise;
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::fs::FileType;
-use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, getpgrp};
 use rustix::termios::{isatty, tcgetpgrp, tcsetpgrp};
 
@@ -36,7 +34,9 @@ use crate::failure::{Context, Failure, Result};
 use crate::mounting;
 use crate::record::{Instant, Owners, Record, Scope};
 use crate::state::{Fate, State};
-use crate::sys::{self, Namespaces, Side, SignalSet};
+use crate::sys::{Namespaces, SignalSet};
+
+pub use launch::with_ids_of_a_try;
 
 /// What the command sees as its root.
 #[derive(Clone, Debug)]
@@ -134,45 +134,13 @@ pub fn run(trial: &Trial) -> Result<u8> {
 
 /// Makes the keeper and waits for it.
 fn start(prepared: &Prepared<'_>) -> Result<u8> {
-    let (gate, opener) =
-        rustix::pipe::pipe_with(PipeFlags::CLOEXEC).context(|| "cannot make a pipe".to_string())?;
-    let namespaces = match prepared.identity {
-        identity::Plan::Own => Namespaces::KEEPER,
-        identity::Plan::Mapped(_) => Namespaces::KEEPER.and(Namespaces::USER),
-    };
-    let keeper = match sys::clone(namespaces) {
-        Ok(Side::Child) => {
-            drop(opener);
-            std::process::exit(i32::from(keeper::run(prepared, gate)));
-        }
-        Ok(Side::Parent(keeper)) => keeper,
-        Err(error) => {
-            prepared.state.finish()?;
-            return Err(identity::cannot_make_namespaces(&error));
-        }
-    };
-    drop(gate);
-    match prepared.identity.write_maps(keeper) {
-        Ok(()) => open_gate(opener)?,
+    match launch::launch(&prepared.identity, Namespaces::KEEPER, |gate| keeper::run(prepared, gate)) {
+        Ok(keeper) => supervise::wait_for(keeper).context(|| "cannot wait for the keeper".to_string()),
         Err(failure) => {
-            // The keeper sees the gate close, and ends before it did anything.
-            drop(opener);
-            supervise::wait_for(keeper).context(|| "cannot wait for the keeper".to_string())?;
             prepared.state.finish()?;
-            return Err(failure);
+            Err(failure)
         }
     }
-    supervise::wait_for(keeper).context(|| "cannot wait for the keeper".to_string())
-}
-
-/// Lets the keeper begin: its ids are mapped.
-fn open_gate(opener: OwnedFd) -> Result<()> {
-    File::from(opener).write_all(b"!").context(|| "cannot start the keeper".to_string())
-}
-
-/// The keeper's side: whether the gate was opened, or the caller is gone.
-fn gate_opened(gate: OwnedFd) -> bool {
-    File::from(gate).read_exact(&mut [0]).is_ok()
 }
 
 /// A directory as stdin, stdout or stderr would be a way out of the view.

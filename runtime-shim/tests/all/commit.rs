@@ -128,6 +128,20 @@ fn it_asks_first() {
 }
 
 #[test]
+fn what_was_kept_can_be_discarded() {
+    let Some(kept) = Kept::new("discard", SETUP, CHANGES) else { return };
+    let before = snapshot(&kept.lower);
+    let discard = format!("--discard={}", kept.dir.display());
+    assert_eq!(kept.scratch.try_(&[&discard, "--", "true"]).status().unwrap().code(), Some(125));
+    assert!(kept.scratch.try_(&[&discard]).status().unwrap().success());
+    assert!(!kept.dir.exists());
+    assert_eq!(snapshot(&kept.lower), before);
+    let not_kept = format!("--discard={}", kept.lower.display());
+    assert_eq!(kept.scratch.try_(&[&not_kept]).status().unwrap().code(), Some(125));
+    assert_eq!(snapshot(&kept.lower), before);
+}
+
+#[test]
 fn what_changed_meanwhile_is_refused_unless_forced() {
     let setup = "echo x > file; echo x > other; mkdir gone dir; echo x > dir/x; echo x > meta";
     let changes =

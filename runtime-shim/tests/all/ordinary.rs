@@ -4,7 +4,7 @@
 //! is not, these tests open a node of their own in a mount namespace of their
 //! own. The users are made up there as well.
 
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::process::{Command, Output};
 
 use crate::setup::{Scratch, can_mount, runion, stderr, stdout};
@@ -20,6 +20,12 @@ enum Subordinate {
 
 /// Runs a shell line in a view, as an ordinary user.
 fn sh(scratch: &Scratch, subordinate: Subordinate, fuse_mode: &str, options: &[&str], line: &str) -> Output {
+    let arguments = [options, &["--", "sh", "-c", line]].concat();
+    try_(scratch, subordinate, fuse_mode, &arguments)
+}
+
+/// Runs `runion try` as an ordinary user.
+fn try_(scratch: &Scratch, subordinate: Subordinate, fuse_mode: &str, arguments: &[&str]) -> Output {
     let bin = scratch.join("bin");
     if !bin.exists() {
         std::fs::create_dir(&bin).unwrap();
@@ -43,8 +49,7 @@ fn sh(scratch: &Scratch, subordinate: Subordinate, fuse_mode: &str, options: &[&
         .args(["--mount", "--propagation", "private", "sh", "-c", &script, "sh"])
         .arg(bin.join("runion"))
         .arg("try")
-        .args(options)
-        .args(["--", "sh", "-c", line])
+        .args(arguments)
         .env("TMPDIR", scratch.state())
         .env_remove("XDG_CACHE_HOME")
         .output()
@@ -119,6 +124,61 @@ fn without_subordinate_ids_everything_is_the_user_s_in_the_view() {
     }
     assert!(!std::path::Path::new("/usr/new").exists());
     assert_eq!(scratch.left_over(), Vec::<String>::new());
+}
+
+#[test]
+fn a_user_commits_what_is_his_and_nothing_else() {
+    if !can_map() {
+        return;
+    }
+    let scratch = Scratch::new("user-commit");
+    let home = scratch.join("home");
+    std::fs::create_dir(&home).unwrap();
+    std::fs::write(home.join("old"), "old").unwrap();
+    for path in [&home, &home.join("old")] {
+        chown(path, Some(USER), Some(USER)).unwrap();
+    }
+    for subordinate in [Subordinate::Ids, Subordinate::None] {
+        let (home, kept) = (home.to_str().unwrap(), scratch.state().join("kept"));
+        let kept = kept.to_str().unwrap();
+        let line =
+            format!("cd {home} && echo new > new && mkdir -p dir && mv old dir/moved && chmod 600 dir/moved");
+        let output = sh(&scratch, subordinate, "666", &["--keep", kept], &line);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let output = try_(&scratch, subordinate, "666", &["--commit", kept, "--yes"]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let stat = std::fs::metadata(format!("{home}/dir/moved")).unwrap();
+        assert_eq!((stat.uid(), stat.mode() & 0o777), (USER, 0o600));
+        assert_eq!(std::fs::read_to_string(format!("{home}/dir/moved")).unwrap(), "old");
+        std::fs::rename(format!("{home}/dir/moved"), format!("{home}/old")).unwrap();
+        std::fs::remove_file(format!("{home}/new")).unwrap();
+    }
+
+    let kept = scratch.state().join("foreign");
+    let kept = kept.to_str().unwrap();
+    let before = std::fs::read("/etc/hosts").ok();
+    sh(&scratch, Subordinate::None, "666", &["--keep", kept], "echo more >> /etc/hosts");
+    let output = try_(&scratch, Subordinate::None, "666", &["--commit", kept, "--yes"]);
+    assert_eq!(output.status.code(), Some(125));
+    assert!(stderr(&output).starts_with("runion: /etc/hosts: not yours to change"), "{}", stderr(&output));
+    assert_eq!(std::fs::read("/etc/hosts").ok(), before);
+    let output = sh(&scratch, Subordinate::None, "666", &["--root", "--keep", kept], "true");
+    assert!(stderr(&output).contains("cannot go on in"), "{}", stderr(&output));
+
+    let kept = scratch.state().join("root");
+    let kept = kept.to_str().unwrap();
+    sh(
+        &scratch,
+        Subordinate::Ids,
+        "666",
+        &["--root", "--keep", kept],
+        "mkdir -m 700 /x && touch /x/y && chown -R 9 /x",
+    );
+    let output = try_(&scratch, Subordinate::Ids, "666", &["--commit", kept, "--yes"]);
+    assert!(stderr(&output).contains("its owners are made up"), "{}", stderr(&output));
+    let output = try_(&scratch, Subordinate::Ids, "666", &[&format!("--discard={kept}")]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(!std::path::Path::new(kept).exists());
 }
 
 #[test]
