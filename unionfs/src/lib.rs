@@ -86,7 +86,7 @@ impl Union {
     pub fn open(config: Config) -> Result<Union> {
         let layers = Layers::open(&config)?;
         let upper = match &config.upper {
-            Some(dirs) => Some(Upper::open(dirs, config.namespace, config.index, config.volatile)?),
+            Some(dirs) => Some(Upper::open(dirs, &config)?),
             None => None,
         };
         let merged = Merged {

@@ -28,7 +28,7 @@ fn signals_unmount() {
             kill -$signal "$d"; await_end "$d"; same "$(shown m)" ""; ls m >/dev/null
         done
         runionfs -f -o "$O" m & d=$!
-        until [ -n "$(shown m)" ]; do sleep 0.05; done
+        await mounted m
         same "$(cat m/below)" 2; kill -TERM $d; wait $d; same "$(shown m)" ""
     "#);
 }
@@ -37,7 +37,7 @@ fn signals_unmount() {
 fn a_signal_leaves_open_files_served() {
     run(r#"
         runionfs -o "$O" m; d=$(daemons); exec 7<m/below
-        kill -TERM "$d"; until [ -z "$(shown m)" ]; do sleep 0.05; done
+        kill -TERM "$d"; await unmounted m
         same "$(cat <&7)" 2; exec 7<&-; await_end "$d"
     "#);
 }
@@ -97,8 +97,9 @@ fn a_caller_that_was_killed_wants_no_mount() {
     run(r#"
         # The layers sit behind a FUSE mount whose server is stopped.
         mkdir slow; runionfs -o "lowerdir=$D/l1,timeout=0" slow; s=$(daemons); kill -STOP $s
+        stopped() { case $(ps -o stat= -p $s) in T*) ;; *) false;; esac; }; await stopped
         runionfs -o "lowerdir=$D/slow/d:$D/l2" m & caller=$!
-        until [ "$(daemons | wc -l)" -ge 3 ]; do sleep 0.05; done
+        waiting() { [ "$(daemons | wc -l)" -ge 3 ]; }; await waiting
         kill -KILL $caller; wait $caller || true; kill -CONT $s
         umount slow || umount -l slow; await_no_daemon; same "$(shown m)" ""
     "#);

@@ -5,6 +5,7 @@ mod clients;
 mod daemon;
 mod direct;
 mod mount8;
+mod owners;
 mod refusals;
 mod rootless;
 mod scene;

@@ -103,7 +103,7 @@ fn remount() {
 fn into_another_namespace() {
     run(r#"
         unshare -m --propagation private sleep 60 & other=$!
-        until ! cmp -s <(readlink /proc/$other/ns/mnt) <(readlink /proc/self/ns/mnt); do sleep 0.05; done
+        apart() { [ "$(readlink /proc/$other/ns/mnt)" != "$(readlink /proc/self/ns/mnt)" ]; }; await apart
         bin/mount.runionfs name "$D/m" -N /proc/$other/ns/mnt -o "$O"
         same "$(shown m)" ""; same "$(nsenter -m -t $other cat "$D/m/below")" 2
         kill $other; wait $other || true; await_no_daemon

@@ -18,14 +18,19 @@ set -eu
 shown() { awk -v at="$PWD/$1" '$2 == at { line = $0 } END { print line }' /proc/self/mounts; }
 # Whether a process has ended; an init may be slow to reap it.
 ended() { case "$(ps -o stat= -p "$1")" in ''|Z*) true;; *) false;; esac; }
+# Waits until a command succeeds.
+await() { for try in $(seq 200); do "$@" && return; sleep 0.05; done; echo "never: $*"; exit 9; }
 # Waits until a process has ended.
-await_end() { for try in $(seq 100); do ended "$1" && return; sleep 0.05; done; echo "process $1 lives"; exit 9; }
+await_end() { await ended "$1"; }
 # The processes serving from this scratch directory, by their argument lists.
-daemons() { for p in /proc/[0-9]*; do tr '\0' ' ' <"$p/cmdline" 2>/dev/null | grep -q "^\(/[^ ]*/\)\?[a-z.-]*runionfs .*$TAG" && ! ended "${p#/proc/}" && echo "${p#/proc/}"; done || true; }
+daemons() { for p in /proc/[0-9]*; do { tr '\0' ' ' <"$p/cmdline"; } 2>/dev/null | grep -q "^\(/[^ ]*/\)\?[a-z.-]*runionfs .*$TAG" && ! ended "${p#/proc/}" && echo "${p#/proc/}"; done || true; }
 # Waits until none is left.
 await_no_daemon() { for d in $(daemons); do await_end "$d"; done; }
 # Runs a command that must fail with a status and print a text.
 fails() { want=$1 text=$2; shift 2; got=0; said=$("$@" 2>&1) || got=$?; [ "$got" = "$want" ] || { echo "status $got, not $want: $* ($said)"; exit 8; }; case $said in *"$text"*) ;; *) echo "no '$text' in: $said"; exit 8;; esac; }
+# Whether something is mounted, or nothing.
+mounted() { [ -n "$(shown "$1")" ]; }
+unmounted() { [ -z "$(shown "$1")" ]; }
 # Fails unless two words are one.
 same() { [ "$1" = "$2" ] || { echo "'$1' is not '$2'"; exit 7; }; }
 "#;

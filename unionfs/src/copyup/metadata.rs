@@ -8,8 +8,8 @@ use rustix::io::Errno;
 use super::{Owner, Source, Trust};
 use crate::config::Namespace;
 use crate::error::Result;
-use crate::ondisk::private;
-use crate::sys::at::{self, Target};
+use crate::ondisk::{override_stat, private};
+use crate::sys::at::{self, Stat, Target};
 use crate::sys::xattr;
 
 /// The attribute file capabilities are kept in.
@@ -23,6 +23,12 @@ pub const CAPABILITY: &CStr = c"security.capability";
 /// behind unless it is an ACL or a security attribute, as in the kernel.
 pub fn copy(to: Target<'_>, source: &Source<'_>, namespace: Namespace) -> Result<()> {
     let stat = source.stat;
+    if let Some(name) = source.override_stat {
+        let mode = trusted_mode(stat.mode, source.trust);
+        copy_attributes(source.metadata, to, source.trust, namespace)?;
+        override_stat::keep(to, name, &Stat { mode, ..*stat })?;
+        return Ok(at::chmod(to, override_stat::mode_on_disk(stat.kind(), mode))?);
+    }
     let owned = at::chown(to, Some(stat.uid), Some(stat.gid)).or_else(not_if_already(to, stat.uid, stat.gid));
     let trust = match owned {
         Ok(()) => source.trust,

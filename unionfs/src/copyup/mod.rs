@@ -97,11 +97,6 @@ pub fn stage<'u>(upper: &'u Upper, source: &Source<'_>) -> Result<Staged<'u>> {
     }
     let target = staged.target();
     metadata::copy(target, source, upper.namespace)?;
-    if let Some(name) = source.override_stat {
-        if let Some(value) = crate::sys::xattr::get_vec(source.metadata, name)? {
-            crate::sys::xattr::set(target, name, &value, rustix::fs::XattrFlags::empty())?;
-        }
-    }
     if let Some(origin) = source.origin {
         marks::set_if_possible(target, upper.namespace, Mark::Origin, origin)?;
     }

@@ -29,7 +29,8 @@ fn overlay(namespace: Namespace) -> &'static [u8] {
 }
 
 const ESCAPE: &[u8] = b"overlay.";
-const FOREIGN: [&[u8]; 2] = [b"user.fuseoverlayfs.", b"user.containers.override_stat"];
+const FOREIGN: [&[u8]; 3] =
+    [b"user.fuseoverlayfs.", b"security.fuseoverlayfs.", b"user.containers.override_stat"];
 
 /// Maps a name used inside the mount to the one on disk.
 pub fn to_disk(name: &CStr, namespace: Namespace) -> Stored<'_> {

@@ -6,6 +6,7 @@ use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
 use super::ensure::Need;
+use super::owner::UPPER;
 use super::{Attr, Caller, file_of};
 use crate::Union;
 use crate::error::Result;
@@ -152,7 +153,7 @@ impl Union {
     /// set-id bits as any chown does; or the kernel asking, on behalf of a
     /// writer, that they be taken, which root as a writer is spared.
     fn give_up_set_id(&self, upper: super::Writable<'_>, inode: &Arc<Inode>, caller: Caller) -> Result<Attr> {
-        let stat = self.stat(inode)?;
+        let stat = self.meant_of(inode, &self.stat(inode)?)?;
         let is_root = caller.uid == 0;
         let is_written = is_being_written(inode);
         let dropped = match inode.kind {
@@ -166,7 +167,7 @@ impl Union {
         }
         self.ensure_upper(upper, inode, Need::Metadata)?;
         if dropped != 0 {
-            self.with_metadata(inode, |target| Ok(at::chmod(target, stat.mode & !dropped)?))?;
+            self.with_metadata(inode, |target| self.own(target, None, None, Some(stat.mode & !dropped)))?;
         }
         let stat = self.stat(inode)?;
         self.attr_from(inode, &stat)
@@ -187,10 +188,10 @@ impl Union {
         if caller.uid == 0 {
             return Ok(());
         }
-        let stat = at::stat_fd(file)?;
+        let stat = self.meant(UPPER, at::Target::Fd(file), &at::stat_fd(file)?)?;
         let dropped = self.set_id_lost(&stat, caller);
         if dropped != 0 && stat.kind() == FileType::RegularFile {
-            at::chmod(at::Target::Fd(file), stat.mode & !dropped)?;
+            self.own(at::Target::Fd(file), None, None, Some(stat.mode & !dropped))?;
         }
         Ok(())
     }

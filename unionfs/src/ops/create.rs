@@ -12,12 +12,12 @@ use rustix::fs::{FileType, XattrFlags};
 use rustix::io::Errno;
 
 use super::lookup::Child;
+use super::owner::UPPER;
 use super::{Caller, Entry, OpenFor, Writable, creatable, dir_of, locate};
 use crate::Union;
 use crate::acl;
 use crate::copyup::staged::Staged;
 use crate::error::Result;
-use crate::ids::OVERFLOW_ID;
 use crate::inode::table::Side;
 use crate::inode::{Body, Dir, File, FileState, Inode, NodeId, Trait, Traits};
 use crate::name::Name;
@@ -126,7 +126,7 @@ impl Union {
         let is_staged = site.slot.upper == UpperSlot::Whiteout
             || site.slot.lower_shows()
             // What takes two steps is not done where it shows.
-            || self.is_overriding();
+            || self.kept_in(make.kind()).is_some();
         match is_staged {
             true => self.make_staged(&site, make)?,
             false => self.make_in_place(&site, make)?,
@@ -158,7 +158,11 @@ impl Union {
     /// whiteout.
     fn make_staged(&self, site: &Site<'_>, make: Make<'_>) -> Result<()> {
         let staged = {
-            let _as_caller = self.as_caller(site.caller)?;
+            // What is the caller's by an attribute is the daemon's on disk.
+            let _as_caller = match self.kept_in(make.kind()) {
+                Some(_) => creds::As::daemon()?,
+                None => self.as_caller(site.caller)?,
+            };
             match make {
                 Make::File { .. } => Staged::named_file(&site.upper)?,
                 Make::Dir { .. } => Staged::dir(&site.upper)?,
@@ -167,9 +171,6 @@ impl Union {
             }
         };
         self.inherit(site, staged.target(), make)?;
-        if self.is_overriding() {
-            self.override_new(staged.target(), site.caller)?;
-        }
         if matches!(make, Make::Dir { .. }) && site.slot != Slot::ABSENT {
             marks::set(staged.target(), site.upper.namespace, Mark::Opaque, b"y")?;
         }
@@ -184,10 +185,14 @@ impl Union {
     /// group of a set-gid directory, and mode and ACLs from the default ACL or
     /// the umask.
     fn inherit(&self, site: &Site<'_>, staged: Target<'_>, make: Make<'_>) -> Result<()> {
-        let parent = at::stat_fd(site.dir)?;
+        let parent = self.meant(UPPER, Target::Fd(site.dir), &at::stat_fd(site.dir)?)?;
         let mut mode = make.mode();
+        if self.kept_in(make.kind()).is_some() {
+            let (uid, gid) = self.ids_on_disk(site.caller);
+            self.own(staged, Some(uid), Some(gid), None)?;
+        }
         if parent.mode & 0o2000 != 0 {
-            at::chown(staged, None, Some(parent.gid))?;
+            self.own(staged, None, Some(parent.gid), None)?;
             if make.kind() == FileType::Directory {
                 mode |= 0o2000;
             }
@@ -200,8 +205,7 @@ impl Union {
             false => None,
         };
         let Some(default) = default else {
-            at::chmod(staged, mode & !site.caller.umask)?;
-            return Ok(());
+            return self.own(staged, None, None, Some(mode & !site.caller.umask));
         };
         let child = match make.kind() {
             FileType::Directory => acl::Child::Directory,
@@ -214,19 +218,12 @@ impl Union {
         if let Some(default) = &inherited.default {
             xattr::set(staged, DEFAULT_ACL, default, XattrFlags::empty())?;
         }
-        at::chmod(staged, inherited.mode)?;
-        Ok(())
+        self.own(staged, None, None, Some(inherited.mode))
     }
 
-    /// What is made while this lives is the caller's. Where ids are mapped to a
-    /// container's, the host's root has none: what it makes is nobody's until
-    /// it gives it away, which podman does and fuse-overlayfs allows.
+    /// What is made while this lives is the caller's.
     pub(super) fn as_caller(&self, caller: Caller) -> Result<creds::As> {
-        if self.is_overriding() {
-            return Ok(creds::As::daemon()?);
-        }
-        let uid = self.uids.to_disk(caller.uid).unwrap_or(OVERFLOW_ID);
-        let gid = self.gids.to_disk(caller.gid).unwrap_or(OVERFLOW_ID);
+        let (uid, gid) = self.ids_on_disk(caller);
         Ok(creds::As::caller(uid, gid)?)
     }
 

@@ -16,7 +16,6 @@ use crate::inode::{Access, Body, Data, Dir, FileState, Inode, Link, Place, Trait
 use crate::name::NameBuf;
 use crate::ondisk::marks::{self, Mark};
 use crate::ondisk::origin::{self, Nlink};
-use crate::ondisk::override_stat;
 use crate::stack::names::{Merged, UpperSlot};
 use crate::stack::real::RealDir;
 use crate::sync::Arc;
@@ -94,6 +93,7 @@ impl Union {
         let lower = merged.lowers.first().ok_or(Errno::NOENT)?;
         let lower_fd = lower.fd(&self.layers.fds)?;
         let stat = at::stat_fd(&lower_fd)?;
+        let stat = self.meant(lower.layer, Target::Fd(lower_fd.as_fd()), &stat)?;
         let origin = self.dir_origin(lower)?;
         let staged = copyup::stage(
             &upper,
@@ -104,7 +104,7 @@ impl Union {
                 content: Content::Empty,
                 trust: self.trust(lower.layer),
                 owner: self.owner(),
-                override_stat: override_stat::name(self.config.override_stat),
+                override_stat: self.kept_in(stat.kind()),
             },
         )?;
         let parent = self.upper_dir(&link.parent)?;
@@ -160,9 +160,10 @@ impl Union {
 
     /// Whether copies keep their owner at any price.
     fn owner(&self) -> Owner {
+        let kept_elsewhere = self.kept_in(FileType::RegularFile).is_some();
         match self.config.squash {
-            Squash::None => Owner::Kept,
-            Squash::To { .. } => Owner::Squashed,
+            Squash::None if !kept_elsewhere => Owner::Kept,
+            _ => Owner::Squashed,
         }
     }
 
@@ -193,6 +194,7 @@ impl Union {
         let dir = spot.dir.fd(&self.layers.fds)?;
         let target = Target::At(dir.as_fd(), spot.name.as_name());
         let stat = at::stat(target).absent()?.ok_or_else(copyup::vanished)?;
+        let stat = self.meant(spot.dir.layer, target, &stat)?;
         let is_linked = stat.nlink > 1;
         let to_index = is_linked && self.is_indexing(stat.kind());
         let origin = match !is_linked || to_index {
@@ -220,7 +222,7 @@ impl Union {
             content,
             trust: self.trust(spot.dir.layer),
             owner: self.owner(),
-            override_stat: override_stat::name(self.config.override_stat),
+            override_stat: self.kept_in(stat.kind()),
         };
         let staged = copyup::stage(&upper, &source)?;
         let index = match (to_index, origin.as_deref()) {

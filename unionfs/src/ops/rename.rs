@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::ensure::Need;
 use super::locate::link;
+use super::owner::UPPER;
 use super::remove::{Referred, is_dir};
 use super::{Names, Writable, creatable, dir_of};
 use crate::Union;
@@ -255,11 +256,10 @@ impl Union {
             return Ok(());
         }
         let fd = real.fd(&self.layers.fds)?;
-        let stat = at::stat_fd(&fd)?;
+        let stat = self.meant(UPPER, Target::Fd(fd.as_fd()), &at::stat_fd(&fd)?)?;
         let staged = Staged::dir(&upper)?;
-        at::chown(staged.target(), Some(stat.uid), Some(stat.gid))?;
         metadata::copy_attributes(Target::Fd(fd.as_fd()), staged.target(), Trust::Full, upper.namespace)?;
-        at::chmod(staged.target(), stat.mode)?;
+        self.own(staged.target(), Some(stat.uid), Some(stat.gid), Some(stat.mode))?;
         marks::set(staged.target(), upper.namespace, Mark::Opaque, b"y")?;
         at::copy_times(staged.target(), &stat)?;
         real.removed(&self.layers.fds, || staged.publish_in_exchange(at.fd.as_fd(), at.name))?;

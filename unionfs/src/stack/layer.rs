@@ -1,6 +1,7 @@
 //! The layers of a union, opened and told apart.
 
 use std::collections::HashSet;
+use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -9,8 +10,9 @@ use rustix::fs::{FileType, StatVfsMountFlags};
 use super::real::{Fds, LayerId, RealDir};
 use crate::config::{Config, Namespace, Submounts};
 use crate::error::{Error, Result};
+use crate::ondisk::override_stat;
 use crate::sync::{Arc, RwLock};
-use crate::sys::at::{self, Stat};
+use crate::sys::at::{self, Stat, Target};
 use crate::sys::{handle, mount};
 
 /// Descriptors on directories that may be given up again; the hard limit is
@@ -27,6 +29,8 @@ pub struct Layer {
     pub uuid: [u8; 16],
     /// Whether it was mounted `nosuid`.
     pub nosuid: bool,
+    /// The attribute owners and modes are kept in, if they are.
+    pub override_stat: Option<&'static CStr>,
     /// A descriptor file handles can be opened by, where the root is readable.
     pub handles: Option<OwnedFd>,
 }
@@ -36,20 +40,37 @@ impl Layer {
     ///
     /// # Errors
     /// A sentence that names the directory.
-    pub fn open(id: LayerId, path: &Path, submounts: Submounts) -> Result<Layer> {
+    pub fn open(id: LayerId, path: &Path, config: &Config) -> Result<Layer> {
         let context = |error: rustix::io::Errno| {
             Error::from(error).context(format_args!("cannot open layer {}", path.display()))
         };
-        let fd = mount::hold_root(path, submounts).map_err(context)?;
+        let fd = mount::hold_root(path, config.submounts).map_err(context)?;
+        let override_stat = override_stat(config, &fd)?;
         let handles = at::open_listing(fd.as_fd()).ok();
         let flags = rustix::fs::fstatvfs(&fd).map_err(context)?.f_flag;
         Ok(Layer {
             path: path.to_owned(),
             uuid: handles.as_ref().map(|fd| handle::file_system_uuid(fd.as_fd())).unwrap_or_default(),
             nosuid: flags.contains(StatVfsMountFlags::NOSUID),
+            override_stat,
             handles,
             root: RealDir::root(id, fd),
         })
+    }
+}
+
+/// The attribute a layer keeps owners and modes in: the one asked for, or the
+/// one its root is marked with. Where set-user-id programs act for the whole
+/// machine, a mark that the owner of a directory can write is not believed
+/// unasked.
+///
+/// # Errors
+/// What reading the mark gave.
+pub fn override_stat(config: &Config, root: &OwnedFd) -> Result<Option<&'static CStr>> {
+    match override_stat::asked(config.override_stat) {
+        None if config.namespace == Namespace::Trusted && config.suid => Ok(None),
+        None => override_stat::marked(Target::Fd(root.as_fd())),
+        asked => Ok(asked),
     }
 }
 
@@ -81,7 +102,7 @@ impl Layers {
             let Ok(id) = LayerId::try_from(index + 1) else {
                 return Err(Error::new(rustix::io::Errno::TOOBIG, "more than 65,535 layers"));
             };
-            lower.push(Layer::open(id, path, config.submounts)?);
+            lower.push(Layer::open(id, path, config)?);
         }
         let mut hidden = HashSet::new();
         for path in &config.hidden {

@@ -4,6 +4,7 @@
 //! is prepared in the work directory, whose leftovers the next mount removes:
 //! a crash leaves the old tree or the new one.
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use rustix::fs::{FileType, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::real::{Fds, RealDir};
-use crate::config::{Namespace, Submounts, UpperDirs};
+use crate::config::{Config, Namespace, Submounts, UpperDirs};
 use crate::error::{Absent, Error, Result};
 use crate::name::{Name, NameBuf};
 use crate::ondisk::marks::{self, Mark};
@@ -42,6 +43,8 @@ pub struct Upper {
     pub index: Option<Arc<RealDir>>,
     /// The namespace marks are written in.
     pub namespace: Namespace,
+    /// The attribute owners and modes are kept in, if they are.
+    pub override_stat: Option<&'static CStr>,
     /// The file system's identity, as file handles carry it.
     pub uuid: [u8; 16],
     work: OwnedFd,
@@ -62,12 +65,13 @@ impl Upper {
     /// # Errors
     /// A sentence that names the directory: missing, in use, or on another file
     /// system than its companion.
-    pub fn open(dirs: &UpperDirs, namespace: Namespace, index: bool, volatile: bool) -> Result<Upper> {
+    pub fn open(dirs: &UpperDirs, config: &Config) -> Result<Upper> {
+        let namespace = config.namespace;
         let [upper, work_root] = open_roots(dirs)?;
         check_companions(dirs, &upper, &work_root)?;
         let locks = [lock(&dirs.upper, &upper)?, lock(&dirs.work, &work_root)?];
         let work = open_work(&dirs.work, &work_root)?;
-        let index_dir = match index {
+        let index_dir = match config.index {
             true => Some(RealDir::root(0, make_dir(work_root.as_fd(), name(b"index")?)?)),
             false => None,
         };
@@ -75,6 +79,7 @@ impl Upper {
         let whiteouts = probe_whiteouts(work.as_fd())?;
         let unnamed = at::tmpfile(work.as_fd(), 0o600).is_ok();
         Ok(Upper {
+            override_stat: super::layer::override_stat(config, &upper)?,
             root: RealDir::root(0, upper),
             index: index_dir,
             namespace,
@@ -82,7 +87,7 @@ impl Upper {
             work,
             whiteouts,
             unnamed,
-            durable: !volatile,
+            durable: !config.volatile,
             sequence: AtomicU64::new(0),
             _locks: locks,
         })
