@@ -18,7 +18,7 @@ mod relay;
 mod scratch;
 mod steps;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
@@ -33,7 +33,7 @@ use unionfs::config::Namespace;
 
 /// Where one sequence plays.
 pub struct Directories {
-    _scratch: Scratch,
+    scratch: [Scratch; 2],
     /// Topmost first.
     pub lowers: Vec<PathBuf>,
     /// The writable layer.
@@ -69,24 +69,26 @@ pub trait Subject {
 
 impl Directories {
     fn make(layers: &[Layer]) -> (Directories, Tree) {
-        Directories::make_in(layers, Namespace::Trusted)
+        Directories::make_in(layers, Namespace::Trusted, 1)
     }
 
-    /// With the marks of the layers in one of the two namespaces.
-    fn make_in(layers: &[Layer], namespace: Namespace) -> (Directories, Tree) {
+    /// With the marks of the layers in one of the two namespaces, the lowers
+    /// spread over one or two file systems.
+    fn make_in(layers: &[Layer], namespace: Namespace, file_systems: usize) -> (Directories, Tree) {
         // In memory, where there are attributes, whiteouts and handles too.
-        let parent =
-            if std::path::Path::new("/dev/shm").is_dir() { "/dev/shm".into() } else { std::env::temp_dir() };
-        let scratch = Scratch::on(parent, "model");
-        let path = |name: &str| {
-            let path = scratch.path().join(name);
+        let in_memory = Path::new("/dev/shm").is_dir();
+        let parent = if in_memory { "/dev/shm".into() } else { std::env::temp_dir() };
+        let scratch = [Scratch::on(parent, "model"), Scratch::new("model")];
+        let path = |which: usize, name: &str| {
+            let path = scratch[which].path().join(name);
             std::fs::create_dir(&path).unwrap();
             path
         };
-        let lowers: Vec<_> = (0..layers.len()).map(|number| path(&format!("lower{number}"))).collect();
+        let lower = |number: usize| path(number % file_systems, &format!("lower{number}"));
+        let lowers: Vec<_> = (0..layers.len()).map(lower).collect();
         let tree = layers::make(layers, &lowers, namespace);
-        let (upper, work, merged) = (path("upper"), path("work"), path("merged"));
-        (Directories { lowers, upper, work, merged, _scratch: scratch }, tree)
+        let (upper, work, merged) = (path(0, "upper"), path(0, "work"), path(0, "merged"));
+        (Directories { lowers, upper, work, merged, scratch }, tree)
     }
 }
 
@@ -95,7 +97,7 @@ impl Directories {
     /// and metacopies then are a lower layer's.
     fn stacked(mut self) -> Directories {
         let path = |name: &str| {
-            let path = self._scratch.path().join(name);
+            let path = self.scratch[0].path().join(name);
             std::fs::create_dir(&path).unwrap();
             path
         };
@@ -147,8 +149,8 @@ fn sequences(default: u32) -> ProptestConfig {
 
 fn engine_agrees(cache: Cache) {
     let (layers, steps) = (layers::layers(), steps::steps(30));
-    proptest!(sequences(100), |(layers in layers, steps in steps, options in engine::options())| {
-        let (directories, tree) = Directories::make_in(&layers, options.namespace);
+    proptest!(sequences(100), |(layers in layers, steps in steps, options in engine::options(), spread in 1..3_usize)| {
+        let (directories, tree) = Directories::make_in(&layers, options.namespace, spread);
         let before = compare::fingerprint(&directories.lowers);
         play(&mut Engine::with(&directories, cache, &options), tree, &steps)?;
         prop_assert_eq!(before, compare::fingerprint(&directories.lowers));
