@@ -152,8 +152,6 @@ pub struct Data {
     pub fd: OwnedFd,
     /// What it may be used for.
     pub access: Access,
-    /// Whether it is the upper's: what fsync is worth.
-    pub in_upper: bool,
 }
 
 /// What a descriptor may be used for.

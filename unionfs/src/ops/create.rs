@@ -6,7 +6,7 @@
 //! here, and takes the whiteout's place complete.
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FileType, XattrFlags};
 use rustix::io::Errno;
@@ -90,7 +90,7 @@ impl Union {
     /// `EINVAL` for a reserved name, or what the upper gave.
     pub fn make(&self, parent: NodeId, name: &OsStr, make: Make<'_>, caller: Caller) -> Result<Entry> {
         let parent = self.inode(parent)?;
-        let child = self.make_child(&parent, name, make, caller)?;
+        let (child, _file) = self.make_child(&parent, name, make, caller)?;
         self.entry(&child)
     }
 
@@ -99,15 +99,28 @@ impl Union {
     /// # Errors
     /// As [`Union::make`].
     pub fn create(&self, parent: NodeId, name: &OsStr, mode: u32, caller: Caller) -> Result<Entry> {
-        let entry = self.make(parent, name, Make::File { mode }, caller)?;
-        if let Err(error) = self.open_file(entry.id, OpenFor::Writing, caller) {
+        let parent = self.inode(parent)?;
+        let (child, file) = self.make_child(&parent, name, Make::File { mode }, caller)?;
+        let entry = self.entry(&child)?;
+        // The descriptor it was made with may do what its mode may forbid.
+        let opened = match file {
+            Some(fd) => self.share_new(&child.inode, fd),
+            None => self.open_file(entry.id, OpenFor::Writing, caller),
+        };
+        if let Err(error) = opened {
             self.table.forget(entry.id, 1);
             return Err(error);
         }
         Ok(entry)
     }
 
-    fn make_child(&self, parent: &Arc<Inode>, name: &OsStr, make: Make<'_>, caller: Caller) -> Result<Child> {
+    fn make_child(
+        &self,
+        parent: &Arc<Inode>,
+        name: &OsStr,
+        make: Make<'_>,
+        caller: Caller,
+    ) -> Result<(Child, Option<OwnedFd>)> {
         let upper = self.writable()?;
         let name = creatable(Name::from_os(name)?)?;
         if matches!(make, Make::Node { kind: FileType::CharacterDevice, rdev: 0, .. }) {
@@ -127,36 +140,37 @@ impl Union {
             || site.slot.lower_shows()
             // What takes two steps is not done where it shows.
             || self.kept_in(make.kind()).is_some();
-        match is_staged {
+        let file = match is_staged {
             true => self.make_staged(&site, make)?,
             false => self.make_in_place(&site, make)?,
-        }
+        };
         if let Some(map) = &mut *names {
             map.set_upper(name, UpperSlot::Entry(make.kind()));
         }
         let stat = at::stat(Target::At(fd.as_fd(), name))?;
-        Ok(self.insert_new(parent, &real, name, stat))
+        Ok((self.insert_new(parent, &real, name, stat), file))
     }
 
-    /// Makes it where nothing is: one system call, as the caller.
-    fn make_in_place(&self, site: &Site<'_>, make: Make<'_>) -> Result<()> {
+    /// Makes it where nothing is: one system call, as the caller. A regular file
+    /// comes open.
+    fn make_in_place(&self, site: &Site<'_>, make: Make<'_>) -> Result<Option<OwnedFd>> {
         let mode = match self.traits(site.parent)?.has(Trait::DefaultAcl) {
             true => make.mode(),
             false => make.mode() & !site.caller.umask,
         };
         let _as_caller = self.as_caller(site.caller)?;
         match make {
-            Make::File { .. } => at::mknod(site.dir, site.name, FileType::RegularFile, mode, 0)?,
+            Make::File { .. } => return Ok(Some(at::create(site.dir, site.name, mode)?)),
             Make::Dir { .. } => at::mkdir(site.dir, site.name, mode)?,
             Make::Node { kind, rdev, .. } => at::mknod(site.dir, site.name, kind, mode, rdev)?,
             Make::Symlink(target) => at::symlink(target, site.dir, site.name)?,
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Makes it complete in the work directory and puts it in the place of a
     /// whiteout.
-    fn make_staged(&self, site: &Site<'_>, make: Make<'_>) -> Result<()> {
+    fn make_staged(&self, site: &Site<'_>, make: Make<'_>) -> Result<Option<OwnedFd>> {
         let staged = {
             // What is the caller's by an attribute is the daemon's on disk.
             let _as_caller = match self.kept_in(make.kind()) {
@@ -175,10 +189,9 @@ impl Union {
             marks::set(staged.target(), site.upper.namespace, Mark::Opaque, b"y")?;
         }
         match site.slot.upper {
-            UpperSlot::Absent => staged.publish(site.dir, site.name)?,
-            _ => staged.publish_over(site.dir, site.name)?,
-        };
-        Ok(())
+            UpperSlot::Absent => staged.publish(site.dir, site.name),
+            _ => staged.publish_over(site.dir, site.name),
+        }
     }
 
     /// Gives a staged file what the file system gives one made in place: the

@@ -383,7 +383,7 @@ impl Union {
             Some(fd) => fd,
             None => self.with_place(state, |file| Ok(at::open_file(file, rustix::fs::OFlags::RDWR)?))?,
         };
-        let data = Arc::new(Data { fd, access: Access::Write, in_upper: true });
+        let data = Arc::new(Data { fd, access: Access::Write });
         state.open = Some(crate::inode::Open { count, data });
         Ok(())
     }

@@ -14,7 +14,7 @@ use crate::Union;
 use crate::error::Result;
 use crate::inode::{Access, Data, Inode, NodeId, Open};
 use crate::sync::Arc;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// What a file is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +65,18 @@ impl Union {
         Ok(())
     }
 
+    /// Makes the descriptor of a file just made the one its opens share.
+    pub(super) fn share_new(&self, inode: &Inode, fd: OwnedFd) -> Result<()> {
+        let mut state = file_of(inode)?.state.write();
+        if let Some(open) = &mut state.open {
+            open.count += 1;
+        } else {
+            let data = Arc::new(Data { fd, access: Access::Write });
+            state.open = Some(Open { count: 1, data });
+        }
+        Ok(())
+    }
+
     /// Ends one open.
     pub fn release(&self, id: NodeId) {
         let Ok(inode) = self.inode(id) else { return };
@@ -108,7 +120,7 @@ impl Union {
             if in_upper != (!state.is_lower() && state.data.is_none()) {
                 continue; // Copied up meanwhile: this is the old file's.
             }
-            let data = Arc::new(Data { fd, access, in_upper });
+            let data = Arc::new(Data { fd, access });
             match (&mut state.open, count) {
                 (Some(open), _) if open.data.access < access => open.data = data,
                 (Some(_), _) => {}
