@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatVfsMountFlags, StatxFlags};
 use rustix::io::Errno;
@@ -141,19 +141,14 @@ fn writable(upper: &Path, fd: BorrowedFd<'_>) -> Result<()> {
     }
 }
 
-/// Hidden directories need not exist yet, nor ever.
+/// The hidden directories; one that is not there would hide nothing.
 fn hidden(config: &Config) -> Result<HashSet<Identity>> {
-    let mut found = HashSet::new();
-    for path in &config.hidden {
-        match rustix::fs::stat(path) {
-            Ok(stat) => drop(found.insert((stat.st_dev, stat.st_ino))),
-            Err(Errno::NOENT | Errno::NOTDIR) => {}
-            Err(errno) => {
-                return Err(Failure::refused(format!("cannot look at hide={}", path.display()), errno));
-            }
-        }
-    }
-    Ok(found)
+    let identity = |path: &PathBuf| match rustix::fs::stat(path) {
+        Ok(stat) => Ok((stat.st_dev, stat.st_ino)),
+        Err(Errno::NOENT) => Err(Failure::mount(format!("hide={} does not exist", path.display()))),
+        Err(errno) => Err(Failure::refused(format!("cannot look at hide={}", path.display()), errno)),
+    };
+    config.hidden.iter().map(identity).collect()
 }
 
 /// No directory may be another, nor inside another, except inside a hidden
@@ -224,8 +219,6 @@ fn enclosing<'a>(
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use unionfs::config::UpperDirs;
 
     use super::*;

@@ -4,6 +4,7 @@
 mod clients;
 mod daemon;
 mod direct;
+mod effects;
 mod mount8;
 mod owners;
 mod refusals;

@@ -13,7 +13,7 @@ use rustix::fs::{FileType, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::real::{Fds, RealDir};
-use crate::config::{Config, Namespace, Submounts, UpperDirs};
+use crate::config::{Config, Namespace, UpperDirs};
 use crate::error::{Absent, Error, Result};
 use crate::name::{Name, NameBuf};
 use crate::ondisk::marks::{self, Mark};
