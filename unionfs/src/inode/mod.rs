@@ -84,6 +84,10 @@ pub enum Trait {
     Impure = 2,
     /// New entries inherit an ACL.
     DefaultAcl = 4,
+    /// Of a directory that is one lower's: what follows has been learnt.
+    LowerKnown = 8,
+    /// Empty files in it may be whiteouts.
+    XattrWhiteouts = 16,
 }
 
 impl Traits {

@@ -90,7 +90,7 @@ impl Union {
     pub(super) fn read_names<'d>(&self, dir: &'d Dir) -> Result<RwLockReadGuard<'d, Option<NameMap>>> {
         loop {
             let names = dir.names.read();
-            if names.is_some() || !dir.merged().is_merged() {
+            if names.is_some() || !self.needs_map(dir)? {
                 return Ok(names);
             }
             drop(names);
@@ -101,7 +101,7 @@ impl Union {
     /// A directory's names, write-locked; merged ones have their map built.
     pub(super) fn write_names<'d>(&self, dir: &'d Dir) -> Result<RwLockWriteGuard<'d, Option<NameMap>>> {
         let mut names = dir.names.write();
-        if names.is_none() && dir.merged().is_merged() {
+        if names.is_none() && self.needs_map(dir)? {
             let mut merged = (*dir.merged()).clone();
             let before = merged.lowers.len();
             *names = Some(NameMap::build(&mut merged, &self.layers)?);
@@ -113,6 +113,23 @@ impl Union {
             }
         }
         Ok(names)
+    }
+
+    /// Whether a directory's names are more than one layer's listing: it is
+    /// merged, or a lower's that may hold xattr whiteouts, which look like files.
+    fn needs_map(&self, dir: &Dir) -> Result<bool> {
+        let merged = dir.merged();
+        let Some(only) = merged.lowers.first().filter(|_| !merged.is_merged()) else {
+            return Ok(merged.is_merged());
+        };
+        if !dir.traits.has(Trait::LowerKnown) {
+            let marks = Marks::read(Target::Fd(only.fd(&self.layers.fds)?.as_fd()), self.config.namespace)?;
+            if marks.opacity == Opacity::XattrWhiteouts {
+                dir.traits.set(Trait::XattrWhiteouts);
+            }
+            dir.traits.set(Trait::LowerKnown);
+        }
+        Ok(dir.traits.has(Trait::XattrWhiteouts))
     }
 
     /// What is known of a name: from the map, or by asking the only layer.

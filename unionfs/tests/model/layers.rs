@@ -40,6 +40,42 @@ pub enum Opaque {
     No,
 }
 
+/// How layers are kept on disk, which is not to be seen in their union.
+#[derive(Clone, Copy, Debug)]
+pub struct Form {
+    /// Where the marks are.
+    pub namespace: Namespace,
+    pub whiteouts: Whiteouts,
+    /// Over how many file systems the layers are spread, one or two.
+    pub file_systems: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whiteouts {
+    /// Character devices 0/0, and an attribute for opaque directories.
+    Devices,
+    /// Empty files with an attribute.
+    Attributes,
+    /// `.wh.NAME` and `.wh..wh..opq`.
+    Names,
+}
+
+impl Default for Form {
+    fn default() -> Form {
+        Form { namespace: Namespace::Trusted, whiteouts: Whiteouts::Devices, file_systems: 1 }
+    }
+}
+
+pub fn forms() -> impl Strategy<Value = Form> {
+    let whiteouts =
+        prop_oneof![Just(Whiteouts::Devices), Just(Whiteouts::Attributes), Just(Whiteouts::Names)];
+    (whiteouts, 1..3_usize).prop_map(|(whiteouts, file_systems)| Form {
+        whiteouts,
+        file_systems,
+        ..Form::default()
+    })
+}
+
 /// A layer as a list of paths and what is put there.
 pub type Layer = Vec<(Vec<usize>, Put)>;
 
@@ -95,11 +131,11 @@ struct Contents {
 }
 
 /// Makes the layers on disk, topmost first in `dirs`, and returns their union.
-pub fn make(layers: &[Layer], dirs: &[std::path::PathBuf], namespace: Namespace) -> Tree {
-    let contents: Vec<Contents> = layers.iter().map(|layer| settle(layer, namespace)).collect();
+pub fn make(layers: &[Layer], dirs: &[std::path::PathBuf], form: Form) -> Tree {
+    let contents: Vec<Contents> = layers.iter().map(|layer| settle(layer, form.namespace)).collect();
     for (layer, dir) in contents.iter().zip(dirs) {
         std::fs::set_permissions(dir, PermissionsExt::from_mode(0o755)).unwrap();
-        Writer { files: &layer.files, namespace, made: BTreeMap::new() }.write(&layer.root, dir);
+        Writer { files: &layer.files, form, made: BTreeMap::new() }.write(&layer.root, dir, Opaque::No);
     }
     let mut tree = Tree::new(dir_node(0o755));
     let merged = contents.iter().enumerate().map(|(number, layer)| (number, &layer.root)).collect();
@@ -180,28 +216,24 @@ fn insert(root: &mut BTreeMap<String, Held>, path: &[usize], held: Held) -> bool
 /// One layer on its way to disk.
 struct Writer<'a> {
     files: &'a [Node],
-    namespace: Namespace,
+    form: Form,
     /// The first name of each file.
     made: BTreeMap<usize, std::path::PathBuf>,
 }
 
 impl Writer<'_> {
-    fn write(&mut self, entries: &BTreeMap<String, Held>, dir: &Path) {
+    fn write(&mut self, entries: &BTreeMap<String, Held>, dir: &Path, opaque: Opaque) {
         for (name, held) in entries {
             let path = dir.join(name);
             match held {
-                Held::Whiteout => make_node(&path, rustix::fs::FileType::CharacterDevice, 0),
+                Held::Whiteout => self.whiteout(dir, name, opaque),
                 Held::Dir { mode, opaque, entries } => {
                     std::fs::create_dir(&path).unwrap();
-                    self.write(entries, &path);
-                    std::fs::set_permissions(&path, PermissionsExt::from_mode(*mode)).unwrap();
                     if *opaque == Opaque::Yes {
-                        let mark = match self.namespace {
-                            Namespace::Trusted => c"trusted.overlay.opaque",
-                            Namespace::User => c"user.overlay.opaque",
-                        };
-                        rustix::fs::setxattr(&path, mark, b"y", XattrFlags::empty()).unwrap();
+                        self.make_opaque(&path);
                     }
+                    self.write(entries, &path, *opaque);
+                    std::fs::set_permissions(&path, PermissionsExt::from_mode(*mode)).unwrap();
                 }
                 Held::File(number) => match self.made.get(number) {
                     Some(first) => std::fs::hard_link(first, &path).unwrap(),
@@ -212,6 +244,36 @@ impl Writer<'_> {
                 },
             }
         }
+    }
+
+    fn whiteout(&self, dir: &Path, name: &str, opaque: Opaque) {
+        match self.form.whiteouts {
+            Whiteouts::Names => drop(std::fs::File::create(dir.join(format!(".wh.{name}"))).unwrap()),
+            // An opaque directory cannot say that it may hold others.
+            Whiteouts::Attributes if opaque == Opaque::No => {
+                std::fs::File::create(dir.join(name)).unwrap();
+                self.mark(&dir.join(name), "whiteout", b"");
+                self.mark(dir, "opaque", b"x");
+            }
+            Whiteouts::Attributes | Whiteouts::Devices => {
+                make_node(&dir.join(name), rustix::fs::FileType::CharacterDevice, 0);
+            }
+        }
+    }
+
+    fn make_opaque(&self, dir: &Path) {
+        match self.form.whiteouts {
+            Whiteouts::Names => drop(std::fs::File::create(dir.join(".wh..wh..opq")).unwrap()),
+            Whiteouts::Attributes | Whiteouts::Devices => self.mark(dir, "opaque", b"y"),
+        }
+    }
+
+    fn mark(&self, path: &Path, mark: &str, value: &[u8]) {
+        let name = match self.form.namespace {
+            Namespace::Trusted => format!("trusted.overlay.{mark}"),
+            Namespace::User => format!("user.overlay.{mark}"),
+        };
+        rustix::fs::setxattr(path, name, value, XattrFlags::empty()).unwrap();
     }
 }
 

@@ -25,11 +25,10 @@ use proptest::test_runner::TestCaseError;
 
 use compare::{Inodes, Seen};
 use engine::{Cache, Engine};
-use layers::Layer;
+use layers::{Form, Layer};
 use reference::{Content, Node, Refused, Tree};
 use scratch::Scratch;
 use steps::{Change, Operation, Step};
-use unionfs::config::Namespace;
 
 /// Where one sequence plays.
 pub struct Directories {
@@ -69,12 +68,10 @@ pub trait Subject {
 
 impl Directories {
     fn make(layers: &[Layer]) -> (Directories, Tree) {
-        Directories::make_in(layers, Namespace::Trusted, 1)
+        Directories::make_as(layers, Form::default())
     }
 
-    /// With the marks of the layers in one of the two namespaces, the lowers
-    /// spread over one or two file systems.
-    fn make_in(layers: &[Layer], namespace: Namespace, file_systems: usize) -> (Directories, Tree) {
+    fn make_as(layers: &[Layer], form: Form) -> (Directories, Tree) {
         // In memory, where there are attributes, whiteouts and handles too.
         let in_memory = Path::new("/dev/shm").is_dir();
         let parent = if in_memory { "/dev/shm".into() } else { std::env::temp_dir() };
@@ -84,9 +81,9 @@ impl Directories {
             std::fs::create_dir(&path).unwrap();
             path
         };
-        let lower = |number: usize| path(number % file_systems, &format!("lower{number}"));
+        let lower = |number: usize| path(number % form.file_systems, &format!("lower{number}"));
         let lowers: Vec<_> = (0..layers.len()).map(lower).collect();
-        let tree = layers::make(layers, &lowers, namespace);
+        let tree = layers::make(layers, &lowers, form);
         let (upper, work, merged) = (path(0, "upper"), path(0, "work"), path(0, "merged"));
         (Directories { lowers, upper, work, merged, scratch }, tree)
     }
@@ -149,8 +146,9 @@ fn sequences(default: u32) -> ProptestConfig {
 
 fn engine_agrees(cache: Cache) {
     let (layers, steps) = (layers::layers(), steps::steps(30));
-    proptest!(sequences(100), |(layers in layers, steps in steps, options in engine::options(), spread in 1..3_usize)| {
-        let (directories, tree) = Directories::make_in(&layers, options.namespace, spread);
+    proptest!(sequences(100), |(layers in layers, steps in steps, options in engine::options(), form in layers::forms())| {
+        let form = Form { namespace: options.namespace, ..form };
+        let (directories, tree) = Directories::make_as(&layers, form);
         let before = compare::fingerprint(&directories.lowers);
         play(&mut Engine::with(&directories, cache, &options), tree, &steps)?;
         prop_assert_eq!(before, compare::fingerprint(&directories.lowers));
