@@ -33,7 +33,8 @@ fn contain(prepared: &Prepared<'_>, view: OwnedFd) -> Result<u8> {
         Ok(Side::Child) => std::process::exit(i32::from(execute(prepared).report())),
         Ok(Side::Parent(command)) => {
             privileges::hide_from_tracers().context(|| "cannot hide the init".to_string())?;
-            supervise::wait_for(command).context(|| "cannot wait for the command".to_string())
+            let ended = supervise::wait_for(command).context(|| "cannot wait for the command".to_string())?;
+            Ok(ended.code)
         }
         Err(error) => Err(Failure::new(format!("cannot start the command: {error}"))),
     }

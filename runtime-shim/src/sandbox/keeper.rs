@@ -16,6 +16,7 @@ use rustix::process::{Signal, WaitOptions, set_parent_process_death_signal, wait
 use unionfs::changes;
 
 use super::launch::Gate;
+use super::supervise::Ended;
 use super::{Prepared, Report, View, identity, init, privileges, supervise};
 use crate::failure::{Context, Failure, OURS, Result, say};
 use crate::mounting::{self, Options};
@@ -68,12 +69,17 @@ fn keep(prepared: &Prepared<'_>) -> Result<u8> {
     )?;
     privileges::lend_nothing().context(|| "cannot take capabilities back".to_string())?;
     let made = make_mount_points(&view)?;
-    let code = command(prepared, view);
-    await_server()?;
-    let code = code?;
+    let ended = command(prepared, view);
+    let server = await_server()?;
+    let ended = ended?;
+    // Reaped while the command ran or after it: the keeper has no other child.
+    if ended.failed_others > 0 || server == Server::Failed {
+        return Err(Failure::new("the union's server ended before the command did")
+            .hint("what the command changed after that is lost"));
+    }
     unmake_mount_points(prepared, &made)?;
     report(prepared)?;
-    Ok(code)
+    Ok(ended.code)
 }
 
 /// Gives the top of a fresh upper what the top of the first lower has: it
@@ -142,7 +148,7 @@ fn unmake_mount_points(prepared: &Prepared<'_>, made: &[&str]) -> Result<()> {
 }
 
 /// Runs the command in its own namespaces, to its end.
-fn command(prepared: &Prepared<'_>, view: OwnedFd) -> Result<u8> {
+fn command(prepared: &Prepared<'_>, view: OwnedFd) -> Result<Ended> {
     match sys::clone(Namespaces::SANDBOX) {
         Ok(Side::Child) => std::process::exit(i32::from(init::run(prepared, view))),
         Ok(Side::Parent(init)) => {
@@ -153,23 +159,34 @@ fn command(prepared: &Prepared<'_>, view: OwnedFd) -> Result<u8> {
     }
 }
 
+/// How the union's server ended.
+#[derive(PartialEq, Eq)]
+enum Server {
+    /// As it should, or it was reaped earlier.
+    Done,
+    /// By a signal or with an error.
+    Failed,
+}
+
 /// Waits until the union's server has ended: then the upper is complete.
 ///
 /// It ends by itself once the last user of the view is gone. One that does not
 /// is killed; it is the only other process in this pid namespace.
-fn await_server() -> Result<()> {
+fn await_server() -> Result<Server> {
     let context = || "cannot wait for the union's server".to_string();
     let patience = Instant::now() + SERVER_GRACE;
+    let mut server = Server::Done;
     loop {
         match wait(WaitOptions::NOHANG) {
-            Err(Errno::CHILD) => return Ok(()),
-            Ok(Some(_)) => continue,
+            Err(Errno::CHILD) => return Ok(server),
+            Ok(Some((_, status))) if status.exit_status() == Some(0) => {}
+            Ok(Some(_)) => server = Server::Failed,
             Ok(None) if Instant::now() < patience => std::thread::sleep(Duration::from_millis(1)),
             Ok(None) => {
                 say("runion: the union's server does not end; killing it");
                 sys::kill(-1, libc::SIGKILL).context(context)?;
                 while wait(WaitOptions::empty()).is_ok() {}
-                return Ok(());
+                return Ok(Server::Done);
             }
             Err(errno) => return Err(errno).context(context),
         }

@@ -135,7 +135,10 @@ pub fn run(trial: &Trial) -> Result<u8> {
 /// Makes the keeper and waits for it.
 fn start(prepared: &Prepared<'_>) -> Result<u8> {
     match launch::launch(&prepared.identity, Namespaces::KEEPER, |gate| keeper::run(prepared, gate)) {
-        Ok(keeper) => supervise::wait_for(keeper).context(|| "cannot wait for the keeper".to_string()),
+        Ok(keeper) => {
+            let ended = supervise::wait_for(keeper).context(|| "cannot wait for the keeper".to_string())?;
+            Ok(ended.code)
+        }
         Err(failure) => {
             prepared.state.finish()?;
             Err(failure)

@@ -25,14 +25,24 @@ pub fn block_signals() -> io::Result<SignalSet> {
     signals().block()
 }
 
-/// Waits for `child` to end and gives its exit code, or 128 + its signal.
-pub fn wait_for(child: Pid) -> io::Result<u8> {
+/// How a child ended, and what else did until then.
+pub struct Ended {
+    /// Its exit code, or 128 + its signal.
+    pub code: u8,
+    /// How many other processes ended until then, and not with exit code 0.
+    pub failed_others: usize,
+}
+
+/// Waits for `child` to end.
+pub fn wait_for(child: Pid) -> io::Result<Ended> {
     let signals = signals();
+    let mut failed_others = 0;
     loop {
         while let Some((ended, status)) = reap()? {
             if ended == child {
-                return Ok(exit_code(status));
+                return Ok(Ended { code: exit_code(status), failed_others });
             }
+            failed_others += usize::from(exit_code(status) != 0);
         }
         let taken = match signals.wait() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -54,7 +64,7 @@ fn pass_on(child: Pid, signal: i32) -> io::Result<()> {
 }
 
 /// One child that has ended, if any.
-pub fn reap() -> io::Result<Option<(Pid, WaitStatus)>> {
+fn reap() -> io::Result<Option<(Pid, WaitStatus)>> {
     match wait(WaitOptions::NOHANG) {
         Err(Errno::CHILD) => Ok(None),
         reaped => Ok(reaped?),

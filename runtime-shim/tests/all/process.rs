@@ -8,6 +8,20 @@ use std::time::{Duration, Instant};
 use crate::setup::{Scratch, can_mount, runion, stderr, stdout};
 
 #[test]
+fn trees_deeper_than_any_path_are_listed_and_removed() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::new("deep");
+    let line = "cd /tmp && perl -e 'for (1..4000) { mkdir \"dd\" and chdir \"dd\" or die }'";
+    let output = scratch.sh(&[], line);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let deepest = stderr(&output).lines().map(|line| line.matches('/').count()).max();
+    assert_eq!(deepest, Some(1 + 4000), "levels listed");
+    assert_eq!(scratch.left_over(), Vec::<String>::new());
+}
+
+#[test]
 fn the_exit_code_is_the_command_s() {
     if !can_mount() {
         return;
@@ -118,6 +132,33 @@ fn a_killed_runion_leaves_no_process_and_no_mount() {
     // The directory could not be removed; the next try does it.
     assert_eq!(scratch.left_over().len(), 1);
     assert!(scratch.sh(&["-q"], "true").status.success());
+    assert_eq!(scratch.left_over(), Vec::<String>::new());
+}
+
+#[test]
+fn a_server_that_dies_early_is_told() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::new("server");
+    let mut child = scratch.try_(&["--", "sh", "-c", "echo ready; sleep 60"]);
+    let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut first).unwrap();
+    let mark = scratch.state().display().to_string();
+    let server = std::fs::read_dir("/proc").unwrap().find_map(|entry| {
+        let path = entry.unwrap().path();
+        let line = std::fs::read(path.join("cmdline")).unwrap_or_default();
+        let is_server = String::from_utf8_lossy(&line).contains(&mark);
+        is_server.then(|| path.file_name().unwrap().to_str().unwrap().parse::<i32>().unwrap())
+    });
+    let server = rustix::process::Pid::from_raw(server.unwrap()).unwrap();
+    rustix::process::kill_process(server, rustix::process::Signal::KILL).unwrap();
+    let child = Started(child);
+    send(&child, 15);
+    let output = child.0.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    assert!(stderr(&output).contains("the union's server ended before the command"), "{}", stderr(&output));
     assert_eq!(scratch.left_over(), Vec::<String>::new());
 }
 

@@ -42,13 +42,15 @@ pub enum ConflictKind {
 /// # Errors
 /// What reading the two gave.
 pub fn conflicts(upper: &Path, lower: &Path, since: SystemTime) -> Result<Vec<Conflict>> {
-    let top = upper::open(upper)?;
-    let mut search = Search { root: upper::open(lower)?, since, found: Vec::new() };
-    let root =
-        search.root.try_clone().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::MFILE))?;
-    search.directory(top.as_fd(), Some(&root), Path::new("/"))?;
-    search.found.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(search.found)
+    super::on_a_deep_stack(|| {
+        let top = upper::open(upper)?;
+        let root = upper::open(lower)?;
+        let again = root.try_clone().map_err(|error| super::errno(&error))?;
+        let mut search = Search { root, since, found: Vec::new() };
+        search.directory(top.as_fd(), Some(&again), Path::new("/"))?;
+        search.found.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(search.found)
+    })
 }
 
 struct Search {

@@ -27,7 +27,9 @@ mod upper;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use crate::error::Result;
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
 
 pub use apply::apply;
 pub use conflicts::{Conflict, ConflictKind, conflicts};
@@ -72,9 +74,29 @@ impl Kind {
 /// # Errors
 /// A sentence that names the directory that cannot be read.
 pub fn list(upper: &Path, lowers: &[PathBuf]) -> Result<Vec<Change>> {
-    let lowers = lower::Lowers::open(lowers)?;
-    let top = upper::open(upper)?;
-    let mut comparison = Comparison::new(&lowers);
-    comparison.directory(Some(top.as_fd()), lowers.roots(), Old::Same)?;
-    Ok(comparison.finish())
+    on_a_deep_stack(|| {
+        let lowers = lower::Lowers::open(lowers)?;
+        let top = upper::open(upper)?;
+        let mut comparison = Comparison::new(&lowers);
+        comparison.directory(Some(top.as_fd()), lowers.roots(), Old::Same)?;
+        Ok(comparison.finish())
+    })
+}
+
+/// Room for a walk as deep as descriptors last: address space only, of which
+/// the walk takes a few KiB for each level.
+const DEEP_STACK: usize = 1 << 30;
+
+/// Walks a tree by recursion, whose depth is up to whoever made the tree.
+fn on_a_deep_stack<T: Send>(walk: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let walker = std::thread::Builder::new().stack_size(DEEP_STACK).spawn_scoped(scope, walk);
+        let walker = walker.map_err(|error| Error::new(errno(&error), "cannot make a thread"))?;
+        // The walk does not panic; if it did, that is not this caller's answer.
+        walker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn errno(error: &std::io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
 }

@@ -33,6 +33,10 @@ use moved::Moved;
 /// A sentence that names the path at which it stopped. What was applied stays
 /// applied; directories that were to be renamed are put back.
 pub fn apply(upper: &Path, lower: &Path) -> Result<()> {
+    super::on_a_deep_stack(|| apply_from_root(upper, lower))
+}
+
+fn apply_from_root(upper: &Path, lower: &Path) -> Result<()> {
     let top = upper::open(upper)?;
     let root = Rc::new(upper::open(lower)?);
     let moved = Moved::set_aside(top.as_fd(), &root)?;
