@@ -15,7 +15,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
@@ -208,6 +208,9 @@ fn kept(dir: &Path, record: &Record) -> Result<State> {
                 return Err(Failure::new(format!("cannot keep changes in {}: not empty", dir.display()))
                     .hint("name a directory that is empty or does not exist yet"));
             }
+            // What root's command makes in there must be out of others' reach.
+            fs::set_permissions(&dir, PermissionsExt::from_mode(0o700))
+                .context(|| format!("cannot close {} to others", dir.display()))?;
             write_record(&file, record)?;
             Contents::None
         }

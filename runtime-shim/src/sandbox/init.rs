@@ -11,6 +11,9 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
+use rustix::fs::{Mode, OFlags, open};
+use rustix::process::setpgid;
+
 use super::{Prepared, View, privileges, root, supervise};
 use crate::failure::{CANNOT_RUN, Context, Failure, NOT_FOUND, OURS, Result};
 use crate::sys::{self, Namespaces, Side};
@@ -46,11 +49,27 @@ fn execute(prepared: &Prepared<'_>) -> Failure {
     let Some(program) = words.next() else {
         return Failure::new("no command was given").code(OURS);
     };
+    if let Err(failure) = lead_a_group() {
+        return failure;
+    }
     if let Err(error) = prepared.signals.restore() {
         return Failure::new(format!("cannot unblock signals: {error}"));
     }
     let error = Command::new(program).args(words).exec();
     refusal(program, &error, &prepared.trial.view)
+}
+
+/// Makes the command the leader of a process group, so that what it sends to
+/// its group stays in the view.
+///
+/// Not on a terminal: there the keys that stop, continue and interrupt must
+/// reach `runion` and the command alike, as one job of the caller's shell.
+fn lead_a_group() -> Result<()> {
+    let terminal = open("/dev/tty", OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty());
+    match terminal {
+        Ok(_terminal) => Ok(()),
+        Err(_none) => setpgid(None, None).context(|| "cannot make a process group".to_string()),
+    }
 }
 
 fn refusal(program: &OsString, error: &io::Error, view: &View) -> Failure {

@@ -170,9 +170,16 @@ impl Terminal {
     /// The terminal on stdin, if this process is in its foreground.
     fn of_foreground() -> Terminal {
         let stdin = std::io::stdin();
-        let ours = getpgrp();
-        let foreground = isatty(&stdin) && tcgetpgrp(&stdin).is_ok_and(|group| group == ours);
-        Terminal(foreground.then(|| stdin.as_fd().try_clone_to_owned().ok()).flatten().map(|fd| (fd, ours)))
+        if !isatty(&stdin) {
+            return Terminal(None);
+        }
+        // A group of outside this pid namespace has no number, which is an
+        // error here; so the question comes before `getpgrp`.
+        let Ok(foreground) = tcgetpgrp(&stdin) else { return Terminal(None) };
+        if foreground != getpgrp() {
+            return Terminal(None);
+        }
+        Terminal(stdin.as_fd().try_clone_to_owned().ok().map(|fd| (fd, foreground)))
     }
 
     /// Puts the caller's process group back into the foreground: a shell with

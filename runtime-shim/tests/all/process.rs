@@ -163,6 +163,46 @@ fn a_server_that_dies_early_is_told() {
 }
 
 #[test]
+fn a_signal_to_its_own_group_stays_in_the_view() {
+    if !can_mount() {
+        return;
+    }
+    let scratch = Scratch::new("group");
+    // setsid: the test itself may be run on a terminal.
+    let try_ = scratch.try_(&["-q", "--", "sh", "-c", "ps -o pgid= $$ | tr -d ' '; kill -USR2 0"]);
+    let mut command = Command::new("setsid");
+    command.args(["--wait", "sh", "-c", "trap 'echo reached' USR2; \"$@\"; echo $?", "sh"]);
+    command.arg(try_.get_program()).args(try_.get_args()).env("TMPDIR", scratch.state());
+    let output = command.output().unwrap();
+    assert_eq!(stdout(&output), "2\n140\n", "{}", stderr(&output));
+}
+
+#[test]
+fn on_a_terminal_keys_reach_the_command() {
+    if !can_mount() {
+        return;
+    }
+    if Command::new("script").arg("--version").output().is_err() {
+        println!("skipped: no script (apt-get install bsdutils)");
+        return;
+    }
+    let scratch = Scratch::new("terminal");
+    let line = "tty; trap 'echo caught; exit 9' INT; echo ready; while :; do sleep 0.1; done";
+    let quoted = format!("{} try -q -- sh -c {line:?}", runion().display());
+    let mut child = Command::new("script");
+    child.args(["--quiet", "--return", "--command", &quoted, "/dev/null"]).env("TMPDIR", scratch.state());
+    let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(lines.next().unwrap().trim(), "/dev/console");
+    assert_eq!(lines.next().unwrap().trim(), "ready");
+    let mut keys = child.stdin.take().unwrap();
+    keys.write_all(b"\x03").unwrap();
+    keys.flush().unwrap();
+    assert!(lines.any(|line| line.trim().ends_with("caught")));
+    assert_eq!(child.wait().unwrap().code(), Some(9));
+}
+
+#[test]
 fn background_processes_end_with_the_command() {
     if !can_mount() {
         return;
