@@ -1,11 +1,17 @@
 //! Where ours differs from kernel overlayfs on purpose: the one list. Each has
-//! its number in `unionfs/SEMANTICS.md`, and as few as possible are here.
+//! its number in `unionfs/SEMANTICS.md`, and as few as possible are here. (Two
+//! that concern attributes are in [`super::outcome`]: a merged directory's link
+//! count, and the time of a file whose data is copied up after its metadata.)
 //!
 //! What is not generated at all, because the two are meant to differ:
 //! - names that begin with `.wh.`, which ours reserves;
 //! - `user.overlay.*` attributes: ours reads marks of that form in every mount,
 //!   so it escapes them in every mount, the kernel in `userxattr` mounts only;
 //! - O_TMPFILE, and what FUSE does not carry: collapsing and inserting ranges;
+//! - `chown(-1, -1)`: FUSE sends the same empty request for it as for a write
+//!   that takes a file capability away, so ours must guess;
+//! - stores through a mapping of a file with a capability: they take it away
+//!   in ours, as write(2) does in both;
 //! - seeking in directories by anything but the start: positions there are the
 //!   file system's own, and FUSE gives directories no SEEK_DATA.
 

@@ -155,9 +155,10 @@ impl Generator {
         1 + self.rng.below(200) as u8
     }
 
-    /// An id for chown: mostly a real one, now and then "leave it".
-    fn id(&mut self) -> u32 {
-        if self.rng.chance(25) { u32::MAX } else { self.rng.pick(&IDS) }
+    /// Owner and group for chown: one of them may be left, but not both.
+    fn owner(&mut self) -> (u32, u32) {
+        let (uid, gid) = (self.rng.pick(&IDS), self.rng.pick(&IDS));
+        self.rng.pick(&[(uid, gid), (uid, u32::MAX), (u32::MAX, gid)])
     }
 
     fn time(&mut self) -> Time {
@@ -211,7 +212,10 @@ impl Generator {
             57..63 => Action::Rmdir { path },
             63..79 => self.rename(path),
             79..84 => Action::Chmod { path, mode: self.mode() },
-            84..88 => Action::Chown { path, uid: self.id(), gid: self.id() },
+            84..88 => {
+                let (uid, gid) = self.owner();
+                Action::Chown { path, uid, gid }
+            }
             88..92 => Action::Utimens { path, atime: self.time(), mtime: self.time() },
             92..98 => {
                 let (name, value) = self.xattr();
@@ -301,7 +305,10 @@ impl Generator {
             },
             59..70 => Action::Fstat { slot },
             70..73 => Action::Fchmod { slot, mode: self.mode() },
-            73..76 => Action::Fchown { slot, uid: self.id(), gid: self.id() },
+            73..76 => {
+                let (uid, gid) = self.owner();
+                Action::Fchown { slot, uid, gid }
+            }
             76..78 => Action::Futimens { slot, atime: self.time(), mtime: self.time() },
             78..79 => Action::Fsync { slot },
             79..82 => {

@@ -67,10 +67,12 @@ impl Lowers {
 
     /// What makes answers comparable.
     pub fn known(&self) -> Known {
-        let nodes = self.trees.iter().flat_map(|tree| tree.nodes.values());
+        let nodes = || self.trees.iter().flat_map(|tree| tree.nodes.values());
+        let files = nodes().filter(|node| node.kind == FileType::RegularFile);
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
         Known {
-            lower_inos: nodes.map(|node| node.ino).collect(),
+            lower_inos: nodes().map(|node| node.ino).collect(),
+            lower_mtimes: files.map(|node| node.mtime).collect(),
             // The file system's clock may lag a tick behind.
             start: i128::from(now.tv_sec - 1) * 1_000_000_000,
         }

@@ -9,6 +9,18 @@ use rustix::io::Errno;
 /// What came back.
 pub type Outcome = Result<Value, Errno>;
 
+/// Whether the oracle's answer and ours say the same.
+pub fn agree(oracle: &Outcome, ours: &Outcome) -> bool {
+    match (oracle, ours) {
+        (Ok(Value::Attributes(oracle)), Ok(Value::Attributes(ours))) => oracle.differing(ours).is_empty(),
+        (Ok(Value::Entries(oracle)), Ok(Value::Entries(ours))) => {
+            let same = |(a, b): (&(String, Outcome), &(String, Outcome))| a.0 == b.0 && agree(&a.1, &b.1);
+            oracle.len() == ours.len() && oracle.iter().zip(ours).all(same)
+        }
+        _ => oracle == ours,
+    }
+}
+
 /// An answer.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Value {
@@ -55,7 +67,7 @@ fn runs(bytes: &[u8]) -> String {
 }
 
 /// `struct stat`, reduced to what has to agree.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Attributes {
     mode: u32,
     uid: u32,
@@ -66,14 +78,6 @@ pub struct Attributes {
     mtime: Mtime,
     ino: Ino,
 }
-
-impl PartialEq for Attributes {
-    fn eq(&self, other: &Attributes) -> bool {
-        self.differing(other).is_empty()
-    }
-}
-
-impl Eq for Attributes {}
 
 impl Attributes {
     /// Whether two link counts agree. A directory's becomes 1 when it is
@@ -98,7 +102,7 @@ impl Attributes {
             (!self.same_nlink(other), "nlink"),
             (self.size != other.size, "size"),
             (self.rdev != other.rdev, "rdev"),
-            (self.mtime != other.mtime, "mtime"),
+            (!self.mtime.agrees(other.mtime), "mtime"),
             (self.ino != other.ino, "ino"),
         ];
         fields.into_iter().filter_map(|(differs, name)| differs.then_some(name)).collect()
@@ -117,8 +121,18 @@ impl fmt::Debug for Attributes {
 pub enum Mtime {
     /// Nanoseconds, as set by a program or found in a layer.
     Set(i128),
+    /// As it was in a lower layer.
+    OfLower(i128),
     /// Since the case started: the clock's doing.
     Recent,
+}
+
+impl Mtime {
+    /// Whether ours agrees with the oracle's. The kernel moves the time of a
+    /// file whose data it copies up after its metadata; ours keeps it.
+    pub fn agrees(self, ours: Mtime) -> bool {
+        self == ours || matches!((self, ours), (Mtime::Recent, Mtime::OfLower(_)))
+    }
 }
 
 /// An inode number: the lower object's, or one of an upper's own.
@@ -135,6 +149,8 @@ pub enum Ino {
 pub struct Known {
     /// Inode numbers of every object in the lower layers.
     pub lower_inos: HashSet<u64>,
+    /// Modification times of the files in the lower layers.
+    pub lower_mtimes: HashSet<i128>,
     /// When the case started: what is as late was not set by anyone.
     pub start: i128,
 }
@@ -144,7 +160,13 @@ impl Known {
     pub fn mtime(&self, nanoseconds: i128) -> Mtime {
         const HOUR: i128 = 3_600_000_000_000;
         let recent = self.start..self.start + HOUR;
-        if recent.contains(&nanoseconds) { Mtime::Recent } else { Mtime::Set(nanoseconds) }
+        if recent.contains(&nanoseconds) {
+            Mtime::Recent
+        } else if self.lower_mtimes.contains(&nanoseconds) {
+            Mtime::OfLower(nanoseconds)
+        } else {
+            Mtime::Set(nanoseconds)
+        }
     }
 
     /// See [`Ino`].

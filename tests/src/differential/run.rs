@@ -6,8 +6,8 @@ use super::deviations::{self, Then};
 use super::execute::execute;
 use super::layers::Lowers;
 use super::op::{Action, Case, Op};
-use super::outcome::{Known, Outcome, Value};
-use super::side::{Side, comparable, without_clock};
+use super::outcome::{Known, Mtime, Outcome, Value, agree};
+use super::side::{RECENT, Side, comparable, without_clock};
 use crate::mount::Driver;
 use crate::scratch::{Backing, Scratch};
 use crate::tree::{Aspect, Tree};
@@ -58,7 +58,10 @@ impl Difference {
                 format!("{kind} {}", left.differing(right).join(" "))
             }
             (Ok(Value::Entries(left)), Ok(Value::Entries(right))) => {
-                let unequal = left.iter().zip(right).find(|(left, right)| left != right);
+                let unequal = left
+                    .iter()
+                    .zip(right)
+                    .find(|(left, right)| left.0 != right.0 || !agree(&left.1, &right.1));
                 match unequal {
                     Some(((_, Ok(Value::Attributes(left))), (_, Ok(Value::Attributes(right))))) => {
                         format!("{kind} {}", left.differing(right).join(" "))
@@ -132,7 +135,7 @@ pub fn run(case: &Case, setting: Setting) -> io::Result<Report> {
             }
         };
         report.operations += 1;
-        if left == right {
+        if agree(&left, &right) {
             continue;
         }
         let Some(deviation) = deviations::explains(op, &left, &right) else {
@@ -171,7 +174,14 @@ impl Pair {
     /// Both trees: the left outcome is "no differences", the right what there are.
     fn compare(&self) -> io::Result<(Outcome, Outcome)> {
         let left = comparable(self.left.tree()?, &self.known);
-        let right = comparable(self.right.tree()?, &self.known);
+        let mut right = comparable(self.right.tree()?, &self.known);
+        for (path, node) in &mut right.nodes {
+            // As `agree` has it, for whole trees.
+            let oracle = left.nodes.get(path).map_or(node.mtime, |oracle| oracle.mtime);
+            if oracle == RECENT && matches!(self.known.mtime(node.mtime), Mtime::OfLower(_)) {
+                node.mtime = RECENT;
+            }
+        }
         Ok(lines(Vec::new(), left.differences(&right, &[Aspect::MergedDirNlink])))
     }
 

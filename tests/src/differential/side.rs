@@ -8,6 +8,9 @@ use super::outcome::{Known, Mtime};
 use crate::mount::{Driver, Layers, Mount};
 use crate::tree::Tree;
 
+/// What stands for every modification time since the case started.
+pub const RECENT: i128 = -1;
+
 /// A union mounted by one driver, and what a program has open in it.
 pub struct Side {
     driver: Driver,
@@ -103,8 +106,8 @@ pub fn without_clock(mut tree: Tree, known: &Known) -> Tree {
     for node in tree.nodes.values_mut() {
         node.ctime = 0;
         node.mtime = match known.mtime(node.mtime) {
-            Mtime::Set(time) => time,
-            Mtime::Recent => -1,
+            Mtime::Set(time) | Mtime::OfLower(time) => time,
+            Mtime::Recent => RECENT,
         };
     }
     tree
