@@ -10,6 +10,8 @@
 //! - O_TMPFILE, and what FUSE does not carry: collapsing and inserting ranges;
 //! - `chown(-1, -1)`: FUSE sends the same empty request for it as for a write
 //!   that takes a file capability away, so ours must guess;
+//! - ACLs set by an owner who is not in the file's group: the set-gid bit goes,
+//!   but FUSE tells ours neither that nor the caller's other groups;
 //! - stores through a mapping of a file with a capability: they take it away
 //!   in ours, as write(2) does in both;
 //! - seeking in directories by anything but the start: positions there are the

@@ -146,6 +146,7 @@ fn try_action(place: &mut Place, action: Action) {
     // A bare layer gets no overlay marks by accident: those are steps.
     let marks = match &action {
         Action::Setxattr { name, .. } => name.contains("overlay."),
+        Action::Rename { flags, .. } => flags & libc::RENAME_WHITEOUT != 0,
         Action::Mknod { mode: Octal(mode), dev: 0, .. } => mode & libc::S_IFMT == libc::S_IFCHR,
         _ => false,
     };

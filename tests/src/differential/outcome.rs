@@ -102,7 +102,7 @@ impl Attributes {
             (!self.same_nlink(other), "nlink"),
             (self.size != other.size, "size"),
             (self.rdev != other.rdev, "rdev"),
-            (!self.mtime.agrees(other.mtime), "mtime"),
+            (!self.mtime.agrees(other.mtime, other.ino), "mtime"),
             (self.ino != other.ino, "ino"),
         ];
         fields.into_iter().filter_map(|(differs, name)| differs.then_some(name)).collect()
@@ -128,10 +128,16 @@ pub enum Mtime {
 }
 
 impl Mtime {
-    /// Whether ours agrees with the oracle's. The kernel moves the time of a
-    /// file whose data it copies up after its metadata; ours keeps it.
-    pub fn agrees(self, ours: Mtime) -> bool {
-        self == ours || matches!((self, ours), (Mtime::Recent, Mtime::OfLower(_)))
+    /// Whether ours agrees with the oracle's, for a file of this number. The
+    /// kernel moves the time of a file whose data it copies up after its
+    /// metadata; ours keeps it, even if it was set.
+    pub fn agrees(self, ours: Mtime, ino: Ino) -> bool {
+        let is_copy = matches!(ino, Ino::OfLower(_));
+        match (self, ours) {
+            (Mtime::Recent, Mtime::OfLower(_)) => true,
+            (Mtime::Recent, Mtime::Set(_)) if is_copy => true,
+            _ => self == ours,
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use rustix::fs::FileType;
+
 use super::deviations::{self, Then};
 use super::execute::execute;
 use super::layers::Lowers;
@@ -178,7 +180,9 @@ impl Pair {
         for (path, node) in &mut right.nodes {
             // As `agree` has it, for whole trees.
             let oracle = left.nodes.get(path).map_or(node.mtime, |oracle| oracle.mtime);
-            if oracle == RECENT && matches!(self.known.mtime(node.mtime), Mtime::OfLower(_)) {
+            let is_file = node.kind == FileType::RegularFile;
+            let ours = if node.mtime == RECENT { Mtime::Recent } else { self.known.mtime(node.mtime) };
+            if is_file && oracle == RECENT && Mtime::Recent.agrees(ours, self.known.ino(node.ino)) {
                 node.mtime = RECENT;
             }
         }
