@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::execute_fd;
 use super::op::{Action, At, Caller, Op, SLOTS, Time, XattrValue};
-use super::outcome::{Known, Outcome, Value};
+use super::outcome::{Known, Outcome, Value, WRONG_INO};
 use crate::sys;
 
 /// Where actions happen: a root directory and the open descriptors.
@@ -153,11 +153,26 @@ fn on_names(place: &Place, action: &Action) -> Outcome {
         Action::Rmdir { path } => fs::unlinkat(place.base(path)?, path.c_string(), AtFlags::REMOVEDIR)?,
         Action::Rename { from, to, flags } => {
             let flags = fs::RenameFlags::from_bits_retain(*flags);
-            fs::renameat_with(place.base(from)?, from.c_string(), place.base(to)?, to.c_string(), flags)?;
+            let result =
+                fs::renameat_with(place.base(from)?, from.c_string(), place.base(to)?, to.c_string(), flags);
+            if result == Err(Errno::NOTEMPTY) {
+                // The kernel may have touched the parents by then. That is not
+                // asked: both are touched.
+                touch_parent(place, from)?;
+                touch_parent(place, to)?;
+            }
+            result?;
         }
         other => unreachable!("{other:?}"),
     }
     Ok(Value::Unit)
+}
+
+fn touch_parent(place: &Place, path: &At) -> Result<(), Errno> {
+    let mut parent = At { trailing: super::op::Trailing::Name, ..path.clone() };
+    parent.names.pop();
+    let times = timestamps(Time::Omit, Time::Now);
+    fs::utimensat(place.base(&parent)?, parent.c_string(), &times, AtFlags::empty())
 }
 
 fn on_metadata(place: &Place, action: &Action) -> Outcome {
@@ -263,7 +278,7 @@ fn list_with_stat(dir: &OwnedFd, known: &Known) -> Outcome {
         let mut text = name.to_string_lossy().into_owned();
         let stat = fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW);
         if stat.is_ok_and(|stat| stat.st_ino != entry.ino()) {
-            text += ": d_ino is not st_ino";
+            text += WRONG_INO;
         }
         entries.push((text, stat.map(|stat| known.attributes(&stat))));
     }

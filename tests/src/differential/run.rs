@@ -60,10 +60,7 @@ impl Difference {
                 format!("{kind} {}", left.differing(right).join(" "))
             }
             (Ok(Value::Entries(left)), Ok(Value::Entries(right))) => {
-                let unequal = left
-                    .iter()
-                    .zip(right)
-                    .find(|(left, right)| left.0 != right.0 || !agree(&left.1, &right.1));
+                let unequal = left.iter().zip(right).find(|(left, right)| !agree(&left.1, &right.1));
                 match unequal {
                     Some(((_, Ok(Value::Attributes(left))), (_, Ok(Value::Attributes(right))))) => {
                         format!("{kind} {}", left.differing(right).join(" "))

@@ -141,10 +141,10 @@ impl Union {
     fn truncate(&self, inode: &Arc<Inode>, size: u64, set: &SetAttr, caller: Caller) -> Result<()> {
         file_of(inode)?;
         let data = self.data(inode, Access::Write)?;
-        // To the size it has, truncate(2) leaves the time alone; ftruncate(2)
-        // does not, and comes with a time.
-        if set.mtime.is_some() || at::stat_fd(&data.fd)?.size != size {
-            rustix::fs::ftruncate(&data.fd, size)?;
+        // What ftruncate(2) does to the time comes with the request.
+        match set.mtime {
+            Some(_) => rustix::fs::ftruncate(&data.fd, size)?,
+            None => at::truncate(data.fd.as_fd(), size)?,
         }
         self.drop_set_id(data.fd.as_fd(), caller)
     }

@@ -261,8 +261,10 @@ impl Listing {
         }
         let mut kept = Vec::with_capacity(self.entries.len());
         for (name, kind) in self.entries.drain(..) {
+            let target = Target::At(dir, name.as_name());
             let is_whiteout = kind == FileType::RegularFile
-                && Marks::read(Target::At(dir, name.as_name()), namespace)?.whiteout;
+                && Marks::read(target, namespace)?.whiteout
+                && at::stat(target)?.size == 0;
             if is_whiteout {
                 self.whiteouts.push(name);
             } else {

@@ -277,6 +277,16 @@ pub fn copy_times(target: Target<'_>, from: &Stat) -> Result<()> {
     utimens(target, SetTime::To(from.atime), SetTime::To(from.mtime))
 }
 
+/// truncate(2): unlike ftruncate(2) it leaves the time to the file system where
+/// the size stays.
+pub fn truncate(file: BorrowedFd<'_>, size: u64) -> Result<()> {
+    let size = i64::try_from(size).map_err(|_| Errno::FBIG)?;
+    let path = std::ffi::CString::new(proc_path(file).as_str()).map_err(|_| Errno::INVAL)?;
+    // SAFETY: `path` is a C string that outlives the call.
+    let result = unsafe { libc::truncate(path.as_ptr(), size) };
+    if result == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
 /// Makes a directory.
 pub fn mkdir(dir: BorrowedFd<'_>, name: Name<'_>, mode: u32) -> Result<()> {
     fs::mkdirat(dir, name.bytes(), Mode::from_raw_mode(mode & 0o7777))
