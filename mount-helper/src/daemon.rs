@@ -10,6 +10,7 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Resource, Rlimit, WaitOptions};
 use unionfs::Union;
@@ -123,7 +124,7 @@ fn start(request: Request, inherited: Vec<RawFd>) -> Result<Served> {
     raise_descriptor_limit();
     // Modes are the caller's to choose; requests bring its umask.
     rustix::process::umask(Mode::empty());
-    let union = Union::open(request.union).map_err(|error| Failure::mount(error.to_string()))?;
+    let union = Union::open(request.union).map_err(unopened)?;
     // Only now: a layer may have been named through one of them.
     sys::close_inherited(inherited);
     let signals = Signals::hold()?;
@@ -137,6 +138,17 @@ fn start(request: Request, inherited: Vec<RawFd>) -> Result<Served> {
             mounted.unmount_reporting();
             Err(Failure::system("cannot leave the working directory", errno))
         }
+    }
+}
+
+/// The library's sentence, and what can be done where it cannot know.
+fn unopened(error: unionfs::Error) -> Failure {
+    let failure = Failure::mount(error.to_string());
+    match error.errno() {
+        Errno::MFILE => {
+            failure.hint("each layer takes up to two open files: raise the hard limit, ulimit -Hn")
+        }
+        _ => failure,
     }
 }
 

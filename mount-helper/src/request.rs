@@ -155,7 +155,7 @@ fn union(draft: Draft, standing: Standing, flags: MountFlags) -> Result<Config> 
     };
     Ok(Config {
         metacopy: metacopy(&draft, default.metacopy, upper.is_some())?,
-        squash: squash(&draft)?,
+        squash: squash(&draft),
         lowers: draft.lowers.iter().map(|path| absolute(path)).collect(),
         data_only: draft.data_only.iter().map(|path| absolute(path)).collect(),
         hidden: draft.hidden.iter().map(|path| absolute(path)).collect(),
@@ -195,13 +195,12 @@ fn metacopy(draft: &Draft, default: bool, writable: bool) -> Result<bool> {
     }
 }
 
-fn squash(draft: &Draft) -> Result<Squash> {
+/// Who is shown as the owner; a number goes before `squash_to_root`.
+fn squash(draft: &Draft) -> Squash {
     let root = draft.squash_to_root.then_some(0);
     match (draft.squash_uid.or(root), draft.squash_gid.or(root)) {
-        (None, None) => Ok(Squash::None),
-        (Some(uid), Some(gid)) => Ok(Squash::To { uid, gid }),
-        (Some(_), None) => Err(Failure::usage("squash_to_uid needs squash_to_gid as well")),
-        (None, Some(_)) => Err(Failure::usage("squash_to_gid needs squash_to_uid as well")),
+        (None, None) => Squash::None,
+        (uid, gid) => Squash::To { uid, gid },
     }
 }
 
@@ -319,10 +318,14 @@ mod tests {
         let request = root("lowerdir=/a").unwrap();
         assert_eq!((request.mount.source, request.mount.subtype), ("src".into(), "runionfs".into()));
         assert_eq!(root("lowerdir=/a,fsname=x y").unwrap().mount.source, "x y");
-        assert_eq!(root("lowerdir=/a,squash_to_root").unwrap().union.squash, Squash::To { uid: 0, gid: 0 });
+        assert_eq!(
+            root("lowerdir=/a,squash_to_root").unwrap().union.squash,
+            Squash::To { uid: Some(0), gid: Some(0) }
+        );
         let both = root("lowerdir=/a,squash_to_root,squash_to_uid=7").unwrap();
-        assert_eq!(both.union.squash, Squash::To { uid: 7, gid: 0 });
-        assert!(root("lowerdir=/a,squash_to_uid=7").is_err());
+        assert_eq!(both.union.squash, Squash::To { uid: Some(7), gid: Some(0) });
+        let one = root("lowerdir=/a,squash_to_gid=7").unwrap();
+        assert_eq!(one.union.squash, Squash::To { uid: None, gid: Some(7) });
     }
 
     #[test]

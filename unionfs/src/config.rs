@@ -105,10 +105,10 @@ pub enum Squash {
     None,
     /// Every file is shown with these ids; what is created keeps the daemon's.
     To {
-        /// The user shown.
-        uid: u32,
-        /// The group shown.
-        gid: u32,
+        /// The user shown; `None` for the file's own.
+        uid: Option<u32>,
+        /// The group shown; `None` for the file's own.
+        gid: Option<u32>,
     },
 }
 

@@ -106,7 +106,7 @@ fn squashed_owners_and_static_links_are_shown_not_stored() {
     let Some(scene) = Scene::new("squashed") else { return };
     std::fs::hard_link(scene.0.join("lower/file"), scene.0.join("lower/other")).unwrap();
     let union = scene.union(|config| {
-        config.squash = Squash::To { uid: 42, gid: 43 };
+        config.squash = Squash::To { uid: Some(42), gid: Some(43) };
         config.static_nlink = true;
     });
     let shown = attr(&union, "file");

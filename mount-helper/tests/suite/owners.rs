@@ -67,6 +67,7 @@ fn squashed() {
     run(r#"
         chown 5:6 l1/top
         runionfs -o "$O,squash_to_root" m; same "$(owner m/top m/below)" "0:0:644 0:0:644"; umount m; await_no_daemon
+        runionfs -o "$O,squash_to_uid=1000" m; same "$(owner m/top)" 1000:6:644; umount m; await_no_daemon
         runionfs -o "$O,squash_to_uid=1000,squash_to_gid=100" m
         same "$(owner m/top m/d)" "1000:100:644 1000:100:755"
         as 1000 touch m/mine; same "$(owner m/mine)" 1000:100:644

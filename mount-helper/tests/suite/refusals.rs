@@ -73,3 +73,13 @@ fn a_dead_mount_point() {
         umount -l m; runionfs -o "$O" m; same "$(cat m/below)" 2
     "#);
 }
+
+#[test]
+fn more_layers_than_open_files() {
+    run(r#"
+        for n in $(seq 60); do mkdir -p many/$n; echo "$D/many/$n"; done >list
+        fails 32 "hint: each layer takes up to two open files" \
+            bash -c 'ulimit -n 50; exec runionfs -o "lowersfile=$1" m' - "$D/list"
+        same "$(shown m)" ""
+    "#);
+}

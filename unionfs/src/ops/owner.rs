@@ -80,10 +80,14 @@ impl Union {
     pub(super) fn owner_shown(&self, inode: &Inode, stat: &Stat) -> Result<Owner> {
         let meant = self.meant_of(inode, stat)?;
         let (uid, gid) = match self.config.squash {
-            Squash::None => (self.uids.from_disk(meant.uid), self.gids.from_disk(meant.gid)),
+            Squash::None => (None, None),
             Squash::To { uid, gid } => (uid, gid),
         };
-        Ok(Owner { uid, gid, mode: meant.mode & 0o7777 })
+        Ok(Owner {
+            uid: uid.unwrap_or_else(|| self.uids.from_disk(meant.uid)),
+            gid: gid.unwrap_or_else(|| self.gids.from_disk(meant.gid)),
+            mode: meant.mode & 0o7777,
+        })
     }
 
     /// Changes owner and mode of a file in the upper.
