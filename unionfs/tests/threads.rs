@@ -98,7 +98,7 @@ impl Client {
             3 => self.make(dir, name, Make::Symlink(b"x")),
             4 => self.union.unlink(Names { parent: dir, name }),
             5 => self.union.rmdir(Names { parent: dir, name }),
-            6 | 7 | 8 => self.rename(dir, name),
+            6..=8 => self.rename(dir, name),
             9 => self.link(dir, name),
             10 => self.refer(dir, name, |id, kind| self.write(id, kind)),
             11 => self.refer(dir, name, |id, kind| self.read(id, kind)),
@@ -197,7 +197,7 @@ fn describe(union: &Union, dir: NodeId, path: &str, lines: &mut Vec<String>) {
         let name = OsStr::from_bytes(&listed.name);
         let entry = union.lookup(dir, name).unwrap_or_else(|error| panic!("{path}/{name:?}: {error:?}"));
         let attr = entry.attr;
-        let path = format!("{path}/{}", name.display());
+        let path = format!("{path}/{}", name.to_string_lossy());
         let mut data = vec![0; attr.size as usize];
         let mut mark = [0; 10];
         if attr.kind == FileType::RegularFile {

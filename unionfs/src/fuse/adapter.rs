@@ -131,7 +131,10 @@ impl Filesystem for Adapter {
             | InitFlags::FUSE_PARALLEL_DIROPS
             | InitFlags::FUSE_HANDLE_KILLPRIV_V2
             | InitFlags::FUSE_CACHE_SYMLINKS
-            | InitFlags::FUSE_EXPLICIT_INVAL_DATA;
+            | InitFlags::FUSE_EXPLICIT_INVAL_DATA
+            // Node ids end with the session, and a file handle must not: none
+            // are given out, as by kernel overlayfs without `nfs_export`.
+            | InitFlags::FUSE_NO_EXPORT_SUPPORT;
         if self.union.config().acl {
             wanted |= InitFlags::FUSE_POSIX_ACL;
         }
