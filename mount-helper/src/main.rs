@@ -21,6 +21,7 @@ mod request;
 mod signals;
 mod standing;
 mod sys;
+mod values;
 
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
