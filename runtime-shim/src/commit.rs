@@ -45,7 +45,7 @@ pub fn run(dir: &Path, consent: Consent, on_conflict: OnConflict) -> Result<()> 
     let lower = check_lower(&dir, &record)?;
     let upper = dir.join("upper");
     state::raise_descriptor_limit();
-    let changes = changes::list(&upper, std::slice::from_ref(&lower))
+    let changes = changes::list(&upper, std::slice::from_ref(&lower), record.marks)
         .context(|| format!("cannot list the changes in {}", dir.display()))?;
     if changes.is_empty() {
         say("runion: there are no changes to commit");
@@ -60,7 +60,7 @@ pub fn run(dir: &Path, consent: Consent, on_conflict: OnConflict) -> Result<()> 
     if consent == Consent::Ask && !ask(&changes, &lower)? {
         return Err(Failure::new("nothing was changed"));
     }
-    changes::apply(&upper, &lower).map_err(|error| {
+    changes::apply(&upper, &lower, record.marks).map_err(|error| {
         Failure::new(format!("the changes are applied in part: {error}"))
             .hint(format!("they are still complete in {0}; runion try --commit {0} goes on", dir.display()))
     })?;
@@ -109,7 +109,7 @@ fn check_lower(dir: &Path, record: &Record) -> Result<PathBuf> {
 /// Lists what changed below since the try began, and refuses if anything did.
 fn refuse_conflicts(upper: &Path, lower: &Path, record: &Record) -> Result<()> {
     let started = system_time(record);
-    let conflicts = changes::conflicts(upper, lower, started)
+    let conflicts = changes::conflicts(upper, lower, started, record.marks)
         .context(|| format!("cannot compare with {}", lower.display()))?;
     if conflicts.is_empty() {
         return Ok(());

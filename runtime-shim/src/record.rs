@@ -8,6 +8,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
+use unionfs::config::Namespace;
+
 /// The file's name in the kept directory.
 pub const FILE: &str = "runion-try";
 
@@ -23,6 +25,8 @@ pub struct Record {
     pub lowers: Vec<PathBuf>,
     /// How the owners in the upper are to be read.
     pub owners: Owners,
+    /// Where the union keeps its marks in the upper.
+    pub marks: Namespace,
     /// The user who ran it.
     pub uid: u32,
     /// When it began; what changed below since then is in conflict.
@@ -61,7 +65,7 @@ pub struct Instant {
 impl Record {
     /// Whether a new try may go on where the recorded one ended.
     pub fn may_continue(&self, new: &Record) -> bool {
-        (self.scope, &self.lowers, self.owners, self.uid) == (new.scope, &new.lowers, new.owners, new.uid)
+        Record { started: self.started, ..new.clone() } == *self
     }
 
     /// The file's contents.
@@ -84,6 +88,7 @@ impl Record {
             line("lower", lower.as_os_str().as_bytes());
         }
         line("owners", self.owners.word().as_bytes());
+        line("marks", word(self.marks).as_bytes());
         line("uid", self.uid.to_string().as_bytes());
         line("started", format!("{}.{:09}", self.started.seconds, self.started.nanoseconds).as_bytes());
         text
@@ -95,7 +100,7 @@ impl Record {
         if lines.next()? != HEAD.as_bytes() {
             return None;
         }
-        let (mut scope, mut owners, mut uid, mut started) = (None, None, None, None);
+        let (mut scope, mut owners, mut marks, mut uid, mut started) = (None, None, None, None, None);
         let mut lowers = Vec::new();
         for line in lines {
             let at = line.iter().position(|&byte| byte == b'=')?;
@@ -105,13 +110,25 @@ impl Record {
                 b"scope" => scope = Some(Scope::from_word(word.ok()?)?),
                 b"lower" => lowers.push(PathBuf::from(OsString::from_vec(value))),
                 b"owners" => owners = Some(Owners::from_word(word.ok()?)?),
+                b"marks" => marks = Some(from_word(word.ok()?)?),
                 b"uid" => uid = Some(word.ok()?.parse().ok()?),
                 b"started" => started = Some(Instant::parse(word.ok()?)?),
                 _ => return None,
             }
         }
-        Some(Record { scope: scope?, lowers, owners: owners?, uid: uid?, started: started? })
+        Some(Record { scope: scope?, lowers, owners: owners?, marks: marks?, uid: uid?, started: started? })
     }
+}
+
+fn word(marks: Namespace) -> &'static str {
+    match marks {
+        Namespace::Trusted => "trusted",
+        Namespace::User => "user",
+    }
+}
+
+fn from_word(text: &str) -> Option<Namespace> {
+    [Namespace::Trusted, Namespace::User].into_iter().find(|marks| word(*marks) == text)
 }
 
 fn unescape(value: &[u8]) -> Option<Vec<u8>> {
@@ -174,6 +191,7 @@ mod tests {
             scope: Scope::Union,
             lowers: vec![OsString::from_vec(b"/a\n=b\\n\xff".to_vec()).into(), "/".into()],
             owners: Owners::Namespace,
+            marks: Namespace::User,
             uid: 1000,
             started: Instant { seconds: 17, nanoseconds: 5 },
         };

@@ -15,6 +15,7 @@ use std::process::{Command, Stdio};
 use rustix::io::Errno;
 use rustix::process::{Pid, getgid, getuid};
 use rustix::thread::{CapabilitySet, capabilities};
+use unionfs::config::Namespace;
 
 use super::Identity;
 use crate::failure::{Context, Failure, Result};
@@ -22,8 +23,8 @@ use crate::record::Owners;
 
 /// How ids are mapped.
 pub enum Plan {
-    /// Not at all: the caller is root and may mount.
-    Own,
+    /// Not at all: the caller is root and may mount; marks go where it may write.
+    Own(Namespace),
     /// In a user namespace.
     Mapped(Mapping),
 }
@@ -66,7 +67,7 @@ impl Plan {
             .effective
             .contains(CapabilitySet::SYS_ADMIN);
         if getuid().is_root() && may_mount {
-            return Ok(Plan::Own);
+            return Ok(Plan::Own(marks_of_root()));
         }
         let shown = |own| if identity == Identity::Root { 0 } else { own };
         let (uid, gid) = (getuid().as_raw(), getgid().as_raw());
@@ -89,9 +90,17 @@ impl Plan {
     /// How the owners in the upper will have to be read.
     pub fn owners(&self) -> Owners {
         match self {
-            Plan::Own => Owners::Real,
+            Plan::Own(_) => Owners::Real,
             Plan::Mapped(mapping) if mapping.identity == Identity::Caller => Owners::Caller,
             Plan::Mapped(_) => Owners::Namespace,
+        }
+    }
+
+    /// Where the union keeps its marks.
+    pub fn marks(&self) -> Namespace {
+        match self {
+            Plan::Own(namespace) => *namespace,
+            Plan::Mapped(_) => Namespace::User,
         }
     }
 
@@ -99,7 +108,7 @@ impl Plan {
     pub fn giving(&self) -> Giving {
         match self {
             Plan::Mapped(mapping) if mapping.users.subordinate.is_none() => Giving::None,
-            Plan::Own | Plan::Mapped(_) => Giving::Any,
+            Plan::Own(_) | Plan::Mapped(_) => Giving::Any,
         }
     }
 
@@ -107,7 +116,8 @@ impl Plan {
     pub fn mount_options(&self) -> Vec<String> {
         match self {
             // Programs that change their user (su, sudo) work for real root.
-            Plan::Own => vec!["suid".to_string()],
+            Plan::Own(Namespace::Trusted) => vec!["suid".to_string()],
+            Plan::Own(Namespace::User) => vec!["suid".to_string(), "userxattr".to_string()],
             Plan::Mapped(mapping) if mapping.users.subordinate.is_some() => vec![
                 "userxattr".to_string(),
                 format!("uidmapping={}", mapping.users.swapped()),
@@ -188,6 +198,14 @@ fn map_by_tool(tool: &str, pid: i32, ids: &Ids) -> Result<()> {
     let said = String::from_utf8_lossy(&output.stderr);
     Err(Failure::new(format!("cannot map the subordinate ids: {tool}: {}", said.trim()))
         .hint("check your lines in /etc/subuid and /etc/subgid, and that newuidmap is set-user-id root"))
+}
+
+/// `trusted.` attributes are for root of the initial user namespace, the one
+/// whose map is the whole range onto itself.
+fn marks_of_root() -> Namespace {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let is_initial = map.split_whitespace().eq(["0", "0", "4294967295"]);
+    if is_initial { Namespace::Trusted } else { Namespace::User }
 }
 
 fn in_path(program: &str) -> bool {

@@ -199,7 +199,7 @@ fn report(prepared: &Prepared<'_>) -> Result<()> {
         return Ok(());
     }
     state::raise_descriptor_limit();
-    let changes = changes::list(&prepared.state.upper(), &prepared.trial.lowers())
+    let changes = changes::list(&prepared.state.upper(), &prepared.trial.lowers(), prepared.identity.marks())
         .context(|| "cannot list what changed".to_string())?;
     io::stderr().write_all(&commit::list(&changes)).context(|| "cannot print what changed".to_string())?;
     if prepared.state.is_kept() {

@@ -29,7 +29,7 @@ impl Gate {
 pub fn launch(plan: &Plan, namespaces: Namespaces, child: impl FnOnce(Gate) -> u8) -> Result<Pid> {
     let (gate, opener) = pipe_with(PipeFlags::CLOEXEC).context(|| "cannot make a pipe".to_string())?;
     let namespaces = match plan {
-        Plan::Own => namespaces,
+        Plan::Own(_) => namespaces,
         Plan::Mapped(_) => namespaces.and(Namespaces::USER),
     };
     let pid = match sys::clone(namespaces).map_err(|error| identity::cannot_make_namespaces(&error))? {

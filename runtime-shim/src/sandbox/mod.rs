@@ -32,7 +32,7 @@ use rustix::termios::{isatty, tcgetpgrp, tcsetpgrp};
 
 use crate::failure::{Context, Failure, Result};
 use crate::mounting;
-use crate::record::{Instant, Owners, Record, Scope};
+use crate::record::{Instant, Record, Scope};
 use crate::state::{Fate, State};
 use crate::sys::{Namespaces, SignalSet};
 
@@ -87,14 +87,15 @@ impl Trial {
         }
     }
 
-    fn record(&self, owners: Owners) -> Record {
+    fn record(&self, identity: &identity::Plan) -> Record {
         Record {
             scope: match self.view {
                 View::HostRoot => Scope::HostRoot,
                 View::Union(_) => Scope::Union,
             },
             lowers: self.lowers(),
-            owners,
+            owners: identity.owners(),
+            marks: identity.marks(),
             uid: rustix::process::getuid().as_raw(),
             started: Instant { seconds: 0, nanoseconds: 0 },
         }
@@ -121,7 +122,7 @@ pub fn run(trial: &Trial) -> Result<u8> {
         trial,
         helper: mounting::find()?,
         signals: supervise::block_signals().context(|| "cannot block signals".to_string())?,
-        state: State::prepare(&trial.fate, &trial.record(identity.owners()))?,
+        state: State::prepare(&trial.fate, &trial.record(&identity))?,
         identity,
         // A directory that was removed under the caller is nobody's: start at /.
         directory: std::env::current_dir().unwrap_or_else(|_removed| PathBuf::from("/")),

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use super::lower::{Found, LowerDir, Lowers};
 use super::upper::{self, Below, Entry, EntryKind};
 use super::{Change, Kind, marks};
+use crate::config::Namespace;
 use crate::error::Result;
 use crate::name::{Name, NameBuf};
 use crate::sys::at::{self, Stat, Target};
@@ -15,6 +16,7 @@ use crate::sys::at::{self, Stat, Target};
 /// A comparison under way: where it is, and what it found.
 pub struct Comparison<'a> {
     lowers: &'a Lowers,
+    namespace: Namespace,
     path: Vec<u8>,
     changes: Vec<(Vec<u8>, Kind)>,
 }
@@ -48,8 +50,8 @@ struct UpperDir {
 
 impl<'a> Comparison<'a> {
     /// At the root, with nothing found yet.
-    pub fn new(lowers: &'a Lowers) -> Self {
-        Comparison { lowers, path: Vec::new(), changes: Vec::new() }
+    pub fn new(lowers: &'a Lowers, namespace: Namespace) -> Self {
+        Comparison { lowers, namespace, path: Vec::new(), changes: Vec::new() }
     }
 
     /// What was found, by path.
@@ -63,7 +65,7 @@ impl<'a> Comparison<'a> {
     /// Compares a directory merged from `top` and `below` with what it was.
     pub fn directory(&mut self, top: Option<BorrowedFd<'_>>, below: &[LowerDir], old: Old<'_>) -> Result<()> {
         let entries = match top {
-            Some(top) => upper::read(top)?,
+            Some(top) => upper::read(top, self.namespace)?,
             None => Vec::new(),
         };
         let names = match old {
@@ -174,8 +176,8 @@ impl<'a> Comparison<'a> {
         if of(&top.stat) != of(old) {
             return Ok(true);
         }
-        let new = marks::visible_attributes(Target::Fd(top.fd.as_fd()))?;
-        Ok(new != marks::visible_attributes(Target::Fd(lower.fd()))?)
+        let new = marks::visible_attributes(Target::Fd(top.fd.as_fd()), self.namespace)?;
+        Ok(new != marks::visible_attributes(Target::Fd(lower.fd()), self.namespace)?)
     }
 
     fn found(&mut self, kind: Kind) {

@@ -11,6 +11,7 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::upper::{self, Below, Data, Entry, EntryKind};
+use crate::config::Namespace;
 use crate::error::Result;
 use crate::name::{Name, NameBuf};
 use crate::ondisk::redirect::Redirect;
@@ -41,12 +42,17 @@ pub enum ConflictKind {
 ///
 /// # Errors
 /// What reading the two gave.
-pub fn conflicts(upper: &Path, lower: &Path, since: SystemTime) -> Result<Vec<Conflict>> {
+pub fn conflicts(
+    upper: &Path,
+    lower: &Path,
+    since: SystemTime,
+    namespace: Namespace,
+) -> Result<Vec<Conflict>> {
     super::on_a_deep_stack(|| {
         let top = upper::open(upper)?;
         let root = upper::open(lower)?;
         let again = root.try_clone().map_err(|error| super::errno(&error))?;
-        let mut search = Search { root, since, found: Vec::new() };
+        let mut search = Search { root, namespace, since, found: Vec::new() };
         search.directory(top.as_fd(), Some(&again), Path::new("/"))?;
         search.found.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(search.found)
@@ -55,6 +61,7 @@ pub fn conflicts(upper: &Path, lower: &Path, since: SystemTime) -> Result<Vec<Co
 
 struct Search {
     root: OwnedFd,
+    namespace: Namespace,
     since: SystemTime,
     found: Vec<Conflict>,
 }
@@ -63,7 +70,7 @@ impl Search {
     /// Compares a directory of the upper with the one of the lower that is
     /// merged below it.
     fn directory(&mut self, upper: BorrowedFd<'_>, lower: Option<&OwnedFd>, path: &Path) -> Result<()> {
-        for entry in upper::read(upper)? {
+        for entry in upper::read(upper, self.namespace)? {
             let path = path.join(OsStr::from_bytes(entry.name.as_name().bytes()));
             self.entry(upper, lower, &entry, &path)?;
         }

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use super::marks;
 use super::upper::{self, Below, Birth, Data, EntryKind};
+use crate::config::Namespace;
 use crate::error::Result;
 use crate::name::{Name, NameBuf};
 use crate::ondisk::redirect::Redirect;
@@ -18,6 +19,7 @@ use crate::sys::at::{self, Stat, Target};
 /// The lower layers, open.
 pub struct Lowers {
     roots: Vec<LowerDir>,
+    namespace: Namespace,
 }
 
 /// One layer's part of a merged directory.
@@ -49,9 +51,9 @@ impl Lowers {
     ///
     /// # Errors
     /// A sentence that names the directory.
-    pub fn open(lowers: &[PathBuf]) -> Result<Lowers> {
+    pub fn open(lowers: &[PathBuf], namespace: Namespace) -> Result<Lowers> {
         let open = |(layer, path): (usize, &PathBuf)| Ok(LowerDir { layer, fd: Rc::new(upper::open(path)?) });
-        Ok(Lowers { roots: lowers.iter().enumerate().map(open).collect::<Result<_>>()? })
+        Ok(Lowers { roots: lowers.iter().enumerate().map(open).collect::<Result<_>>()?, namespace })
     }
 
     /// The roots of all layers: what the union's root is merged from.
@@ -147,11 +149,11 @@ impl Lowers {
 
     /// One layer's entry, whiteouts in both forms included.
     fn look(&self, dir: &LowerDir, name: Name<'_>) -> Result<Option<EntryKind>> {
-        let holds_xattr_whiteouts = match marks::holds_xattr_whiteouts(dir.fd()) {
+        let holds_xattr_whiteouts = match marks::holds_xattr_whiteouts(dir.fd(), self.namespace) {
             Err(error) if error.errno() == Errno::ACCESS => false,
             holds => holds?,
         };
-        let found = match upper::look(dir.fd(), name, holds_xattr_whiteouts) {
+        let found = match upper::look(dir.fd(), name, holds_xattr_whiteouts, self.namespace) {
             Err(error) if error.errno() == Errno::ACCESS => unmarked(dir.fd(), name)?,
             found => found.map_err(|error| error.context(format!("cannot read {name:?} in a lower")))?,
         };

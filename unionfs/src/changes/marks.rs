@@ -10,6 +10,7 @@ use rustix::fs::{AtFlags, statat};
 use rustix::io::Errno;
 
 use super::upper::{Below, Birth, Data};
+use crate::config::Namespace;
 use crate::error::Result;
 use crate::name::Name;
 use crate::ondisk::marks::{Marks, Opacity};
@@ -26,8 +27,8 @@ pub fn has_whiteout_file(directory: BorrowedFd<'_>, name: Name<'_>) -> Result<bo
 }
 
 /// What is seen through a directory.
-pub fn below(directory: BorrowedFd<'_>) -> Result<Below> {
-    let marks = Marks::read_any(Target::Fd(directory))?;
+pub fn below(directory: BorrowedFd<'_>, namespace: Namespace) -> Result<Below> {
+    let marks = Marks::read(Target::Fd(directory), namespace)?;
     if marks.opacity == Opacity::Opaque {
         return Ok(Below::Nothing);
     }
@@ -40,8 +41,8 @@ pub fn below(directory: BorrowedFd<'_>) -> Result<Below> {
 }
 
 /// Whether whiteouts may stand in this directory as marked files.
-pub fn holds_xattr_whiteouts(directory: BorrowedFd<'_>) -> Result<bool> {
-    Ok(Marks::read_any(Target::Fd(directory))?.opacity == Opacity::XattrWhiteouts)
+pub fn holds_xattr_whiteouts(directory: BorrowedFd<'_>, namespace: Namespace) -> Result<bool> {
+    Ok(Marks::read(Target::Fd(directory), namespace)?.opacity == Opacity::XattrWhiteouts)
 }
 
 /// What the marks of a regular file make of it.
@@ -53,8 +54,8 @@ pub enum RegularFile {
 }
 
 /// Reads the marks of a regular file.
-pub fn regular_file(directory: BorrowedFd<'_>, name: Name<'_>) -> Result<RegularFile> {
-    let marks = Marks::read_any(Target::At(directory, name))?;
+pub fn regular_file(directory: BorrowedFd<'_>, name: Name<'_>, namespace: Namespace) -> Result<RegularFile> {
+    let marks = Marks::read(Target::At(directory, name), namespace)?;
     if marks.whiteout {
         return Ok(RegularFile::Whiteout);
     }
@@ -82,11 +83,12 @@ fn exists(directory: BorrowedFd<'_>, name: &[u8]) -> Result<bool> {
 /// sorted by name.
 ///
 /// What may not be read counts as absent: it could not be changed either.
-pub fn visible_attributes(target: Target<'_>) -> Result<Vec<(CString, Vec<u8>)>> {
+pub fn visible_attributes(target: Target<'_>, namespace: Namespace) -> Result<Vec<(CString, Vec<u8>)>> {
     let mut attributes = Vec::new();
     for name in xattr::list(target)?.split_inclusive(|&byte| byte == 0) {
         let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
-        let Some(shown) = private::from_disk_any(name.to_bytes()).and_then(|shown| CString::new(shown).ok())
+        let Some(shown) =
+            private::from_disk(name.to_bytes(), namespace).and_then(|shown| CString::new(shown).ok())
         else {
             continue;
         };

@@ -29,6 +29,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
+use crate::config::Namespace;
 use crate::error::{Error, Result};
 
 pub use apply::apply;
@@ -69,15 +70,17 @@ impl Kind {
     }
 }
 
-/// Lists what `upper` changes about `lowers` (topmost first), by path.
+/// Lists what `upper` changes about `lowers` (topmost first), by path. Marks are
+/// read in `namespace`, the one the upper was written in: in the other they are
+/// data of whoever used the union.
 ///
 /// # Errors
 /// A sentence that names the directory that cannot be read.
-pub fn list(upper: &Path, lowers: &[PathBuf]) -> Result<Vec<Change>> {
+pub fn list(upper: &Path, lowers: &[PathBuf], namespace: Namespace) -> Result<Vec<Change>> {
     on_a_deep_stack(|| {
-        let lowers = lower::Lowers::open(lowers)?;
+        let lowers = lower::Lowers::open(lowers, namespace)?;
         let top = upper::open(upper)?;
-        let mut comparison = Comparison::new(&lowers);
+        let mut comparison = Comparison::new(&lowers, namespace);
         comparison.directory(Some(top.as_fd()), lowers.roots(), Old::Same)?;
         Ok(comparison.finish())
     })

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use super::{ConflictKind, apply, conflicts, list};
+use crate::config::Namespace;
 use crate::sys::scratch::Scratch;
 
 /// Runs a shell script in `dir`, with its own mounts.
@@ -26,7 +27,7 @@ fn is_root() -> bool {
 
 fn listed(dir: &Path, lowers: &[&str]) -> Vec<String> {
     let lowers: Vec<PathBuf> = lowers.iter().map(|lower| dir.join(lower)).collect();
-    let changes = list(&dir.join("upper"), &lowers).unwrap();
+    let changes = list(&dir.join("upper"), &lowers, Namespace::Trusted).unwrap();
     changes.iter().map(|change| format!("{} {}", change.kind.letter(), change.path.display())).collect()
 }
 
@@ -75,7 +76,7 @@ fn whiteouts_and_opaque_directories_in_every_form() {
         "mknod upper/top c 0 0; mkdir upper/dir; setfattr -n trusted.overlay.opaque -v y upper/dir",
         "touch upper/top; setfattr -n trusted.overlay.opaque -v x upper
          setfattr -n trusted.overlay.whiteout -v y upper/top
-         mkdir upper/dir; setfattr -n user.overlay.opaque -v y upper/dir",
+         mkdir upper/dir; setfattr -n trusted.overlay.opaque -v y upper/dir",
         // Archives, and fuse-overlayfs.
         "touch upper/.wh.top upper/.wh..wh.plnk; mkdir upper/dir; touch upper/dir/.wh..wh..opq",
         "touch upper/.wh.top; mkdir upper/dir; setfattr -n user.fuseoverlayfs.opaque -v y upper/dir",
@@ -135,7 +136,9 @@ fn conflicts_are_what_would_be_lost() {
          cp -p upper/kept/b lower/kept/b",
     );
     let found = |since| {
-        let found = conflicts(&dir.path().join("upper"), &dir.path().join("lower"), since).unwrap();
+        let found =
+            conflicts(&dir.path().join("upper"), &dir.path().join("lower"), since, Namespace::Trusted)
+                .unwrap();
         found.into_iter().map(|conflict| (conflict.path, conflict.kind)).collect::<Vec<_>>()
     };
     let now = || SystemTime::now() + Duration::from_millis(20);
@@ -169,13 +172,13 @@ fn an_interrupted_application_goes_on() {
         ),
     );
     let paths = (dir.path().join("upper"), dir.path().join("lower"));
-    apply(&paths.0, &paths.1).unwrap();
+    apply(&paths.0, &paths.1, Namespace::Trusted).unwrap();
     shell(
         dir.path(),
         "test -e lower/moved/sub/new && test -e lower/moved/file && test ! -e lower/dir && ! test -e lower/top",
     );
     // Once more over what is there already.
-    apply(&paths.0, &paths.1).unwrap();
+    apply(&paths.0, &paths.1, Namespace::Trusted).unwrap();
     assert_eq!(listed(dir.path(), &["before"]).len(), 7);
     shell(dir.path(), "test -e lower/moved/sub/deep && test \"$(ls -A lower)\" = \"moved\nother\"");
 }

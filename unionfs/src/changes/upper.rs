@@ -7,6 +7,7 @@ use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use super::marks::{self, RegularFile};
+use crate::config::Namespace;
 use crate::error::{Error, Result};
 use crate::name::{Name, NameBuf};
 use crate::ondisk::origin::Origin;
@@ -86,8 +87,8 @@ pub fn open_child(parent: BorrowedFd<'_>, name: Name<'_>) -> rustix::io::Result<
 ///
 /// # Errors
 /// A sentence that names the entry that cannot be read.
-pub fn read(directory: BorrowedFd<'_>) -> Result<Vec<Entry>> {
-    let holds_xattr_whiteouts = marks::holds_xattr_whiteouts(directory)?;
+pub fn read(directory: BorrowedFd<'_>, namespace: Namespace) -> Result<Vec<Entry>> {
+    let holds_xattr_whiteouts = marks::holds_xattr_whiteouts(directory, namespace)?;
     let mut entries = Vec::new();
     for found in Dir::read_from(directory)? {
         let found = found?;
@@ -104,7 +105,7 @@ pub fn read(directory: BorrowedFd<'_>) -> Result<Vec<Entry>> {
             }
             NameMeaning::Opaque | NameMeaning::Reserved => continue,
         }
-        let kind = look(directory, name, holds_xattr_whiteouts)
+        let kind = look(directory, name, holds_xattr_whiteouts, namespace)
             .map_err(|error| error.context(format!("cannot read {name:?} in the upper")))?;
         if let Some(kind) = kind {
             entries.push(Entry { name: name.to_buf(), kind });
@@ -127,6 +128,7 @@ pub(super) fn look(
     directory: BorrowedFd<'_>,
     name: Name<'_>,
     holds_xattr_whiteouts: bool,
+    namespace: Namespace,
 ) -> Result<Option<EntryKind>> {
     let stat = match at::stat(Target::At(directory, name)) {
         Err(Errno::NOENT) => return Ok(None),
@@ -136,10 +138,10 @@ pub(super) fn look(
         _ if stat.is_whiteout_device() => EntryKind::Whiteout,
         FileType::Directory => {
             let child = at::open_dir(directory, name)?;
-            EntryKind::Directory(stat, marks::below(child.as_fd())?)
+            EntryKind::Directory(stat, marks::below(child.as_fd(), namespace)?)
         }
         // Only marks of this directory make marks of its files count.
-        FileType::RegularFile => match marks::regular_file(directory, name)? {
+        FileType::RegularFile => match marks::regular_file(directory, name, namespace)? {
             RegularFile::Whiteout if holds_xattr_whiteouts => EntryKind::Whiteout,
             RegularFile::Whiteout => EntryKind::File(stat, Data::Own, Birth::Made),
             RegularFile::File(data, birth) => EntryKind::File(stat, data, birth),

@@ -101,14 +101,6 @@ impl Marks {
         Marks::read_in(target, &[namespace])
     }
 
-    /// Reads the marks of a file of a layer whose namespace is not known.
-    ///
-    /// # Errors
-    /// As [`Marks::read`].
-    pub fn read_any(target: Target<'_>) -> Result<Marks> {
-        Marks::read_in(target, &[Namespace::User, Namespace::Trusted])
-    }
-
     fn read_in(target: Target<'_>, namespaces: &[Namespace]) -> Result<Marks> {
         let names = xattr::list(target)?;
         let mut marks = Marks::default();

@@ -64,11 +64,6 @@ pub fn is_private(name: &[u8], namespace: Namespace) -> bool {
     from_disk(name, namespace).is_none()
 }
 
-/// As [`from_disk`], for a layer whose namespace is not known.
-pub fn from_disk_any(name: &[u8]) -> Option<Vec<u8>> {
-    from_disk(&from_disk(name, Namespace::Trusted)?, Namespace::User)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,7 +12,6 @@ use rustix::io::Errno;
 use super::super::remove_tree;
 use super::super::upper::{self, Below, Entry, EntryKind};
 use super::moved::keeping_times;
-use super::place::{differs, dress};
 use super::{Commit, Spot, id};
 use crate::error::{Error, Result};
 use crate::name::Name;
@@ -24,7 +23,7 @@ impl Commit {
     pub(super) fn merge(&mut self, upper: BorrowedFd<'_>, lower: &Rc<OwnedFd>, path: &Path) -> Result<()> {
         let context = |error: Error| error.context(format!("cannot apply {}", path.display()));
         let before = at::stat_fd(lower.as_fd()).map_err(|errno| context(errno.into()))?;
-        for entry in upper::read(upper).map_err(context)? {
+        for entry in upper::read(upper, self.namespace).map_err(context)? {
             let path = path.join(OsStr::from_bytes(entry.name.as_name().bytes()));
             self.entry(upper, lower, &entry, &path)?;
         }
@@ -138,8 +137,8 @@ impl Commit {
         if !self.is_root && before.uid != rustix::process::geteuid().as_raw() {
             return Ok(());
         }
-        if differs(from, made, to, before)? {
-            dress(from, made, to, before)?;
+        if self.differs(from, made, to, before)? {
+            self.dress(from, made, to, before)?;
         }
         Ok(at::copy_times(to, made)?)
     }

@@ -22,6 +22,7 @@ use std::rc::Rc;
 use rustix::fs::RenameFlags;
 
 use super::upper;
+use crate::config::Namespace;
 use crate::error::Result;
 use crate::name::{Name, NameBuf};
 use crate::sys::at::Stat;
@@ -32,16 +33,21 @@ use moved::Moved;
 /// # Errors
 /// A sentence that names the path at which it stopped. What was applied stays
 /// applied; directories that were to be renamed are put back.
-pub fn apply(upper: &Path, lower: &Path) -> Result<()> {
-    super::on_a_deep_stack(|| apply_from_root(upper, lower))
+pub fn apply(upper: &Path, lower: &Path, namespace: Namespace) -> Result<()> {
+    super::on_a_deep_stack(|| apply_from_root(upper, lower, namespace))
 }
 
-fn apply_from_root(upper: &Path, lower: &Path) -> Result<()> {
+fn apply_from_root(upper: &Path, lower: &Path, namespace: Namespace) -> Result<()> {
     let top = upper::open(upper)?;
     let root = Rc::new(upper::open(lower)?);
-    let moved = Moved::set_aside(top.as_fd(), &root)?;
-    let mut commit =
-        Commit { moved, placed: HashMap::new(), temporary: 0, is_root: rustix::process::geteuid().is_root() };
+    let moved = Moved::set_aside(top.as_fd(), &root, namespace)?;
+    let mut commit = Commit {
+        namespace,
+        moved,
+        placed: HashMap::new(),
+        temporary: 0,
+        is_root: rustix::process::geteuid().is_root(),
+    };
     let merged = commit.merge(top.as_fd(), &root, Path::new("/"));
     let put_back = commit.moved.put_back();
     merged?;
@@ -52,6 +58,8 @@ fn apply_from_root(upper: &Path, lower: &Path) -> Result<()> {
 
 /// An application under way.
 struct Commit {
+    /// Where the upper's marks are.
+    namespace: Namespace,
     /// What renames led away, waiting for its new place.
     moved: Moved,
     /// Where files with several names were put, by the upper's inode.

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use super::super::upper::{self, Below, Data, EntryKind};
 use super::{Spot, id, rename_to_free_name, temporary_name};
+use crate::config::Namespace;
 use crate::error::{Error, Result};
 use crate::name::NameBuf;
 use crate::ondisk::redirect::Redirect;
@@ -51,9 +52,9 @@ enum Kind {
 
 impl Moved {
     /// Finds every redirect of the upper and sets aside what it leads to.
-    pub fn set_aside(upper: BorrowedFd<'_>, root: &Rc<OwnedFd>) -> Result<Moved> {
+    pub fn set_aside(upper: BorrowedFd<'_>, root: &Rc<OwnedFd>, namespace: Namespace) -> Result<Moved> {
         let mut references = Vec::new();
-        collect(upper, Some(&[]), &mut references)?;
+        collect(upper, Some(&[]), namespace, &mut references)?;
         references.sort_by_key(|reference| std::cmp::Reverse(reference.path.len()));
         let mut moved = Moved { aside: HashMap::new() };
         for (number, reference) in (0..).zip(&references) {
@@ -154,8 +155,13 @@ pub fn keeping_times(from: &Spot, taking: impl FnOnce() -> rustix::io::Result<()
 }
 
 /// Walks the upper, with the path in the lower of what is merged below it.
-fn collect(upper: BorrowedFd<'_>, below: Option<&[NameBuf]>, found: &mut Vec<Reference>) -> Result<()> {
-    for entry in upper::read(upper)? {
+fn collect(
+    upper: BorrowedFd<'_>,
+    below: Option<&[NameBuf]>,
+    namespace: Namespace,
+    found: &mut Vec<Reference>,
+) -> Result<()> {
+    for entry in upper::read(upper, namespace)? {
         let same = below.map(|path| child(path, &entry.name));
         match &entry.kind {
             EntryKind::Whiteout => {}
@@ -175,7 +181,7 @@ fn collect(upper: BorrowedFd<'_>, below: Option<&[NameBuf]>, found: &mut Vec<Ref
                     found.push(Reference { upper: id(stat), kind: Kind::Directory, path: path.clone() });
                 }
                 let directory = upper::open_child(upper, entry.name.as_name())?;
-                collect(directory.as_fd(), below.as_deref(), found)?;
+                collect(directory.as_fd(), below.as_deref(), namespace, found)?;
             }
         }
     }

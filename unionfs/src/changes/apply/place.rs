@@ -30,7 +30,7 @@ impl Commit {
             return self.link(&first, to, there);
         }
         match there {
-            Some(there) if is_in_place(file, to, there)? => rewrite(file, to, there)?,
+            Some(there) if is_in_place(file, to, there)? => self.rewrite(file, to, there)?,
             _ => self.replace(file, to, there)?,
         }
         if several {
@@ -84,7 +84,7 @@ impl Commit {
         }
         let target = Target::At(dir, name);
         let now = at::stat(target)?;
-        dress(file.source, stat, target, &now)?;
+        self.dress(file.source, stat, target, &now)?;
         Ok(at::copy_times(target, stat)?)
     }
 
@@ -117,42 +117,45 @@ fn is_in_place(file: &File<'_>, to: &Spot, there: &Stat) -> Result<bool> {
     }
 }
 
-/// Changes a file where it is.
-fn rewrite(file: &File<'_>, to: &Spot, there: &Stat) -> Result<()> {
-    let target = Target::At(to.dir.as_fd(), to.name.as_name());
-    if *file.data == Data::Own {
-        let from = at::open_file(file.source, OFlags::RDONLY)?;
-        let into = at::open_file(target, OFlags::WRONLY | OFlags::TRUNC)?;
-        copy::copy_data(from.as_fd(), into.as_fd(), file.stat.size)?;
-    }
-    dress(file.source, file.stat, target, there)?;
-    Ok(at::copy_times(target, file.stat)?)
-}
-
-/// Whether owner, mode or attributes differ.
-pub(super) fn differs(from: Target<'_>, made: &Stat, to: Target<'_>, now: &Stat) -> Result<bool> {
-    let of = |stat: &Stat| (stat.mode, stat.uid, stat.gid);
-    Ok(of(made) != of(now) || visible_attributes(from)? != visible_attributes(to)?)
-}
-
-/// Gives a file the owner, attributes and mode of another, in this order:
-/// changing the owner clears set-id bits and capabilities, an ACL changes the
-/// mode.
-pub(super) fn dress(from: Target<'_>, made: &Stat, to: Target<'_>, now: &Stat) -> Result<()> {
-    if (made.uid, made.gid) != (now.uid, now.gid) {
-        at::chown(to, Some(made.uid), Some(made.gid))?;
-    }
-    let wanted = visible_attributes(from)?;
-    for (name, _) in visible_attributes(to)? {
-        if wanted.iter().all(|(kept, _)| *kept != name) {
-            xattr::remove(to, &name)?;
+impl Commit {
+    /// Changes a file where it is.
+    fn rewrite(&self, file: &File<'_>, to: &Spot, there: &Stat) -> Result<()> {
+        let target = Target::At(to.dir.as_fd(), to.name.as_name());
+        if *file.data == Data::Own {
+            let from = at::open_file(file.source, OFlags::RDONLY)?;
+            let into = at::open_file(target, OFlags::WRONLY | OFlags::TRUNC)?;
+            copy::copy_data(from.as_fd(), into.as_fd(), file.stat.size)?;
         }
+        self.dress(file.source, file.stat, target, there)?;
+        Ok(at::copy_times(target, file.stat)?)
     }
-    for (name, value) in &wanted {
-        xattr::set(to, name, value, XattrFlags::empty())?;
+
+    /// Whether owner, mode or attributes differ.
+    pub(super) fn differs(&self, from: Target<'_>, made: &Stat, to: Target<'_>, now: &Stat) -> Result<bool> {
+        let of = |stat: &Stat| (stat.mode, stat.uid, stat.gid);
+        Ok(of(made) != of(now)
+            || visible_attributes(from, self.namespace)? != visible_attributes(to, self.namespace)?)
     }
-    if made.kind() != FileType::Symlink {
-        at::chmod(to, made.mode)?;
+
+    /// Gives a file the owner, attributes and mode of another, in this order:
+    /// changing the owner clears set-id bits and capabilities, an ACL changes the
+    /// mode.
+    pub(super) fn dress(&self, from: Target<'_>, made: &Stat, to: Target<'_>, now: &Stat) -> Result<()> {
+        if (made.uid, made.gid) != (now.uid, now.gid) {
+            at::chown(to, Some(made.uid), Some(made.gid))?;
+        }
+        let wanted = visible_attributes(from, self.namespace)?;
+        for (name, _) in visible_attributes(to, self.namespace)? {
+            if wanted.iter().all(|(kept, _)| *kept != name) {
+                xattr::remove(to, &name)?;
+            }
+        }
+        for (name, value) in &wanted {
+            xattr::set(to, name, value, XattrFlags::empty())?;
+        }
+        if made.kind() != FileType::Symlink {
+            at::chmod(to, made.mode)?;
+        }
+        Ok(())
     }
-    Ok(())
 }
