@@ -197,10 +197,12 @@ fn the_engine_and_kernel_overlayfs_take_turns() {
         println!("skipped: {reason}");
         return;
     }
-    proptest!(sequences(100), |(layers in layers::layers(), steps in steps::steps(30), first in relay::turn())| {
-        let (directories, tree) = Directories::make(&layers);
+    let (layers, steps) = (layers::layers(), steps::steps(30));
+    proptest!(sequences(100), |(layers in layers, steps in steps, first in relay::turn(), spread in 1..3_usize)| {
+        let form = Form { file_systems: spread, ..Form::default() };
+        let (directories, tree) = Directories::make_as(&layers, form);
         let before = compare::fingerprint(&directories.lowers);
-        play(&mut relay::Relay::new(&directories, first), tree, &steps)?;
+        play(&mut relay::Relay::new(&directories, first, form), tree, &steps)?;
         prop_assert_eq!(before, compare::fingerprint(&directories.lowers));
     });
 }

@@ -3,7 +3,7 @@
 
 use crate::compare::{self, Inodes};
 use crate::engine::{Cache, Engine};
-use crate::layers::{Layer, Opaque, Put};
+use crate::layers::{Form, Layer, Opaque, Put};
 use crate::reference::{Replace, Slot};
 use crate::relay::{Relay, Turn};
 use crate::steps::Operation;
@@ -17,7 +17,7 @@ fn check(layers: &[Layer], operations: &[Operation]) {
     match kernel::Mounted::is_possible() {
         Ok(()) => {
             let (directories, tree) = Directories::make(layers);
-            run(&mut Relay::new(&directories, Turn::Engine), tree, operations);
+            run(&mut Relay::new(&directories, Turn::Engine, Form::default()), tree, operations);
         }
         Err(reason) => println!("skipped: {reason}"),
     }

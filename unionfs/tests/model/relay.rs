@@ -8,6 +8,8 @@ use rustix::io::Errno;
 use crate::compare::Seen;
 use crate::engine::{Cache, Engine};
 use crate::kernel::Mounted;
+use crate::layers::Form;
+use crate::reference::Content;
 use crate::steps::Operation;
 use crate::{Directories, Subject};
 
@@ -25,12 +27,15 @@ pub fn turn() -> impl Strategy<Value = Turn> {
 pub struct Relay<'a> {
     directories: &'a Directories,
     turn: Turn,
+    /// Over several file systems, each composes inode numbers in its own way.
+    have_same_numbers: bool,
     now: Option<Box<dyn Subject>>,
 }
 
 impl Relay<'_> {
-    pub fn new(directories: &Directories, first: Turn) -> Relay<'_> {
-        let mut relay = Relay { directories, turn: first, now: None };
+    pub fn new(directories: &Directories, first: Turn, form: Form) -> Relay<'_> {
+        let have_same_numbers = form.file_systems == 1;
+        let mut relay = Relay { directories, turn: first, have_same_numbers, now: None };
         relay.open();
         relay
     }
@@ -64,6 +69,10 @@ impl Subject for Relay<'_> {
 
     fn observe(&mut self) -> Seen {
         self.now().observe()
+    }
+
+    fn keeps_number(&self, _content: &Content, operation: &Operation) -> bool {
+        self.have_same_numbers || !matches!(operation, Operation::Reopen)
     }
 
     fn has_vfs(&self) -> bool {
