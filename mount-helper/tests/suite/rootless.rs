@@ -55,6 +55,26 @@ fn by_fusermount() {
     "#);
 }
 
+/// A daemon without privilege meets its own read-only files and directories.
+#[test]
+fn odd_modes() {
+    run(r#"
+        [ -u "$(command -v fusermount3)" ] || { echo "skipped: fusermount3 is not set-user-id"; exit 0; }
+        cd l2; echo r >ro; echo n >none; mkdir closed closed/sub; echo c >closed/file; echo s >closed/sub/file
+        ln ro ro.link; chmod 444 ro; chmod 0 none; chmod 555 closed closed/sub; chown -R 1000:1000 .; cd ..
+        as_user runionfs -o "$O" m
+        as_user chmod 406 m/ro; same "$(stat -c %a u/ro)" 406; same "$(as_user cat m/ro)" r
+        as_user chmod 200 m/none; same "$(stat -c %a u/none)" 200
+        as_user chmod 600 m/closed/file; as_user sh -c 'echo more >>m/closed/file'
+        same "$(cat u/closed/file | paste -sd,)" c,more; same "$(stat -c %a u/closed)" 555; same "$(as_user stat -c %a m/closed)" 555
+        as_user chmod 644 m/closed/sub/file; same "$(stat -c %a u/closed/sub)" 555
+        as_user rm -f m/ro.link; same "$(as_user cat m/ro)" r
+        as_user chmod 755 m/closed; as_user mv m/closed/sub m/closed/moved; same "$(as_user cat m/closed/moved/file)" s
+        d=$(daemons); as_user fusermount3 -u m; await_end "$d"
+        as_user runionfs -o "$O" m; same "$(as_user cat m/closed/moved/file m/closed/file | paste -sd,)" s,c,more
+    "#);
+}
+
 #[test]
 fn without_any_helper() {
     run(r#"

@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::name::{Name, NameBuf};
 use crate::stack::upper::Upper;
 use crate::sys::at::{self, Target};
+use crate::sys::owned;
 
 /// A file that nobody sees yet.
 #[must_use = "what is not published vanishes"]
@@ -106,12 +107,27 @@ impl<'u> Staged<'u> {
     pub fn publish(mut self, dir: BorrowedFd<'_>, name: Name<'_>) -> Result<Option<OwnedFd>> {
         match &self.name {
             Some(staged) => {
-                at::rename(self.upper.work(), staged.as_name(), dir, name, RenameFlags::NOREPLACE)?
+                let enter = || self.enter(staged, dir, name);
+                owned::despite_mode(Target::Fd(dir), enter)?
             }
-            None => at::link(self.target(), dir, name)?,
+            None => owned::despite_mode(Target::Fd(dir), || at::link(self.target(), dir, name))?,
         }
         self.name = None;
         Ok(self.file.take())
+    }
+
+    /// Moves it where nothing is. A directory that moves is written itself: its
+    /// parent is another.
+    fn enter(&self, staged: &NameBuf, dir: BorrowedFd<'_>, name: Name<'_>) -> rustix::io::Result<()> {
+        let work = self.upper.work();
+        let enter = || at::rename(work, staged.as_name(), dir, name, RenameFlags::NOREPLACE);
+        match enter() {
+            Err(Errno::ACCESS) => {
+                let held = at::open_path(work, staged.as_name())?;
+                owned::despite_mode(Target::Fd(held.as_fd()), enter)
+            }
+            result => result,
+        }
     }
 
     /// Makes it visible in the place of a whiteout or another file.

@@ -12,6 +12,7 @@ use rustix::fs::XattrFlags;
 
 use crate::config::Namespace;
 use crate::error::{Absent, Result};
+use crate::sys::owned;
 use crate::sys::xattr::{self, Target};
 
 /// One of overlay's private attributes.
@@ -167,7 +168,7 @@ fn parse(name: &CStr, namespace: Namespace) -> Option<Mark> {
 /// # Errors
 /// What the file system gave.
 pub fn set(target: Target<'_>, namespace: Namespace, mark: Mark, value: &[u8]) -> Result<()> {
-    Ok(xattr::set(target, mark.name(namespace), value, XattrFlags::empty())?)
+    Ok(write(target, mark.name(namespace), value)?)
 }
 
 /// Writes a mark that a symlink or device may be unable to carry: in the
@@ -176,8 +177,13 @@ pub fn set(target: Target<'_>, namespace: Namespace, mark: Mark, value: &[u8]) -
 /// # Errors
 /// What the file system gave, but for that.
 pub fn set_if_possible(target: Target<'_>, namespace: Namespace, mark: Mark, value: &[u8]) -> Result<()> {
-    xattr::set(target, mark.name(namespace), value, XattrFlags::empty()).no_attribute()?;
+    write(target, mark.name(namespace), value).no_attribute()?;
     Ok(())
+}
+
+/// A `user.` attribute needs the right to write the file it is of.
+fn write(target: Target<'_>, name: &CStr, value: &[u8]) -> rustix::io::Result<()> {
+    owned::despite_mode(target, || xattr::set(target, name, value, XattrFlags::empty()))
 }
 
 /// Removes a mark, if there.
@@ -185,7 +191,8 @@ pub fn set_if_possible(target: Target<'_>, namespace: Namespace, mark: Mark, val
 /// # Errors
 /// What the file system gave.
 pub fn clear(target: Target<'_>, namespace: Namespace, mark: Mark) -> Result<()> {
-    xattr::remove(target, mark.name(namespace)).no_attribute()?;
+    let name = mark.name(namespace);
+    owned::despite_mode(target, || xattr::remove(target, name)).no_attribute()?;
     Ok(())
 }
 

@@ -6,6 +6,7 @@ pub mod copy;
 pub mod creds;
 pub mod handle;
 pub mod mount;
+pub mod owned;
 #[cfg(test)]
 pub mod scratch;
 pub mod xattr;
