@@ -84,17 +84,7 @@ pub fn ofd_lock(file: BorrowedFd<'_>, kind: i32, start: i64, len: i64) -> io::Re
 /// # Errors
 /// Those of mmap, and EFAULT where a page cannot be had.
 pub fn read_mapped(file: BorrowedFd<'_>, len: usize) -> io::Result<Vec<u8>> {
-    let map = Mapping::new(file, len, libc::PROT_READ)?;
-    let copy = rustix::fs::memfd_create("mapped", rustix::fs::MemfdFlags::CLOEXEC)?;
-    // The kernel reads the mapping, so that a page that cannot be had is an
-    // error and not SIGBUS.
-    // SAFETY: `map` maps `len` bytes.
-    let copied = unsafe { libc::pwrite(copy.as_raw_fd(), map.address, len, 0) };
-    check(copied as i64)?;
-    let mut bytes = vec![0; copied as usize];
-    let length = rustix::io::pread(&copy, &mut bytes, 0)?;
-    bytes.truncate(length);
-    Ok(bytes)
+    Mapping::readable(file, len)?.read()
 }
 
 /// Stores `bytes` at `offset` through a shared mapping of the file's first
@@ -115,12 +105,37 @@ pub fn write_mapped(file: BorrowedFd<'_>, len: usize, offset: usize, bytes: &[u8
 }
 
 /// A shared mapping of a file's beginning.
-struct Mapping {
+pub struct Mapping {
     address: *mut libc::c_void,
     len: usize,
 }
 
 impl Mapping {
+    /// Maps `len` bytes for reading.
+    ///
+    /// # Errors
+    /// Those of mmap.
+    pub fn readable(file: BorrowedFd<'_>, len: usize) -> io::Result<Mapping> {
+        Mapping::new(file, len, libc::PROT_READ)
+    }
+
+    /// What is mapped, as it is now.
+    ///
+    /// # Errors
+    /// EFAULT where a page cannot be had.
+    pub fn read(&self) -> io::Result<Vec<u8>> {
+        let copy = rustix::fs::memfd_create("mapped", rustix::fs::MemfdFlags::CLOEXEC)?;
+        // The kernel reads the mapping, so that a page that cannot be had is an
+        // error and not SIGBUS.
+        // SAFETY: `len` bytes are mapped.
+        let copied = unsafe { libc::pwrite(copy.as_raw_fd(), self.address, self.len, 0) };
+        check(copied as i64)?;
+        let mut bytes = vec![0; copied as usize];
+        let length = rustix::io::pread(&copy, &mut bytes, 0)?;
+        bytes.truncate(length);
+        Ok(bytes)
+    }
+
     fn new(file: BorrowedFd<'_>, len: usize, protection: i32) -> io::Result<Mapping> {
         // SAFETY: a new mapping at an address of the kernel's choice touches
         // no memory of ours.

@@ -105,16 +105,14 @@ pub fn set_time(time: TimeOrNow) -> SetTime {
     }
 }
 
+/// The inverse of how the protocol crate reads a time: before the epoch it takes
+/// the nanoseconds away, where the protocol adds them.
 fn from_system_time(time: SystemTime) -> Time {
     match time.duration_since(UNIX_EPOCH) {
         Ok(since) => Time { sec: since.as_secs() as i64, nsec: since.subsec_nanos() },
         Err(before) => {
             let before = before.duration();
-            let (sec, nsec) = (before.as_secs() as i64, before.subsec_nanos());
-            match nsec {
-                0 => Time { sec: -sec, nsec: 0 },
-                _ => Time { sec: -sec - 1, nsec: 1_000_000_000 - nsec },
-            }
+            Time { sec: -(before.as_secs() as i64), nsec: before.subsec_nanos() }
         }
     }
 }
@@ -124,10 +122,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_round_trip_on_both_sides_of_the_epoch() {
-        for (sec, nsec) in [(0, 0), (1, 999_999_999), (-1, 0), (-1, 1), (-2_000_000_000, 999_999_999)] {
-            let time = Time { sec, nsec };
-            assert_eq!(from_system_time(system_time(time)), time);
+    fn times_before_the_epoch_are_read_as_the_protocol_means_them() {
+        for (sec, nsec) in [(0_i64, 0), (1, 999_999_999), (-1, 0), (-1, 1), (-2_000_000_000, 999_999_999)] {
+            let read = match u64::try_from(sec) {
+                Ok(sec) => UNIX_EPOCH + Duration::new(sec, nsec),
+                // As `fuser` does.
+                Err(_) => UNIX_EPOCH - Duration::new(sec.unsigned_abs(), nsec),
+            };
+            assert_eq!(from_system_time(read), Time { sec, nsec });
+            let shown = system_time(Time { sec, nsec });
+            assert_eq!(
+                shown + Duration::from_secs(3_000_000_000),
+                UNIX_EPOCH + Duration::new((sec + 3_000_000_000) as u64, nsec)
+            );
         }
     }
 

@@ -1,0 +1,153 @@
+//! Where ours is less than kernel overlayfs, for now. Each test fails on the
+//! day that this ends: the paragraph goes then, too.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
+
+use rustix::fs::{
+    AtFlags, CWD, FallocateFlags, StatxFlags, Timespec, Timestamps, fallocate, statx, utimensat,
+};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use tests::mount::{Driver, Layers, Mount};
+use tests::scratch::{Backing, Scratch};
+use tests::stage::put;
+
+use crate::open::edit;
+use crate::scene::{Plan, answer, as_user, names, run};
+
+#[test]
+fn s85_no_unnamed_files() {
+    let plan = Plan::new(1, |_| {});
+    let (ours, kernel) = plan.both(|s| {
+        answer(OpenOptions::new().write(true).custom_flags(libc::O_TMPFILE).open(s.at("")).map(drop))
+    });
+    assert_eq!((ours, kernel), (Err(Errno::OPNOTSUPP), Ok(())));
+}
+
+#[test]
+fn s86_no_time_of_birth() {
+    let plan = Plan::new(1, |l| put(&l[0], "f", "x").unwrap()).on(Backing::Ext4(64));
+    let (ours, kernel) = plan.both(|s| {
+        let stat = statx(CWD, s.at("f"), AtFlags::empty(), StatxFlags::BTIME).unwrap();
+        stat.stx_mask & StatxFlags::BTIME.bits() != 0
+    });
+    assert_eq!((ours, kernel), (false, true));
+}
+
+#[test]
+fn s87_syncfs_does_not_reach_the_upper() {
+    let plan = Plan::new(1, |_| {});
+    plan.ours(|s| {
+        fs::write(s.at("f"), "x").unwrap();
+        let file = File::open(s.at("f")).unwrap();
+        rustix::fs::syncfs(&file).unwrap();
+        assert_eq!([s.stat("SYNCFS"), s.stat("FSYNC"), s.stat("FSYNCDIR")], [0; 3]);
+        file.sync_all().unwrap();
+        assert_eq!(s.stat("FSYNC"), 1, "fsync does");
+    });
+}
+
+#[test]
+fn s88_reads_from_the_cache_move_no_time() {
+    let plan = Plan::new(1, |_| {});
+    let (ours, kernel) = plan.both(|s| {
+        fs::write(s.at("f"), "x").unwrap();
+        let file = File::open(s.at("f")).unwrap();
+        file.read_exact_at(&mut [0], 0).unwrap();
+        let old = Timespec { tv_sec: 1000, tv_nsec: 0 };
+        let times = Timestamps { last_access: old, last_modification: Timespec { tv_sec: 2000, tv_nsec: 0 } };
+        utimensat(CWD, s.at("f"), &times, AtFlags::empty()).unwrap();
+        file.read_exact_at(&mut [0], 0).unwrap();
+        fs::metadata(s.at("f")).unwrap().atime() == 1000
+    });
+    assert_eq!((ours, kernel), (true, false));
+}
+
+#[test]
+fn s89_supplementary_groups_are_not_known() {
+    let plan = Plan::new(1, |l| {
+        fs::create_dir(l[0].join("d")).unwrap();
+        chown(l[0].join("d"), None, Some(2000)).unwrap();
+        fs::set_permissions(l[0].join("d"), Permissions::from_mode(0o2777)).unwrap();
+        put(&l[0], "locked", "0123456789").unwrap();
+        chown(l[0].join("locked"), None, Some(2000)).unwrap();
+        fs::set_permissions(l[0].join("locked"), Permissions::from_mode(0o2767)).unwrap();
+    });
+    let (ours, kernel) = plan.both(|s| {
+        let [new, locked] = ["d/new", "locked"].map(|name| s.at(name));
+        as_user(1000, &[1000, 2000], || {
+            OpenOptions::new().write(true).create(true).mode(0o2775).open(&new).unwrap();
+            edit(&locked).write_all_at(b"x", 0).unwrap();
+        });
+        [new, locked].map(|path| fs::metadata(path).unwrap().mode() & 0o2000 != 0)
+    });
+    println!("ours {ours:?}, kernel overlayfs {kernel:?}");
+    assert_ne!(ours, kernel);
+}
+
+#[test]
+fn s90_an_upper_without_attributes_does_less() {
+    let scratch = Scratch::new(Backing::Tmpfs).unwrap();
+    let [lower, merged, ram] = ["lower", "merged", "ram"].map(|name| scratch.dir(name).unwrap());
+    put(&lower, "d/f", "x").unwrap();
+    put(&lower, "big", "x").unwrap();
+    put(&lower, "gone/f", "x").unwrap();
+    mount("ramfs", &ram, "ramfs", MountFlags::empty(), None).unwrap();
+    let [upper, work] = ["upper", "work"].map(|name| ram.join(name));
+    fs::create_dir(&upper).unwrap();
+    fs::create_dir(&work).unwrap();
+    let mount =
+        Mount::new(Driver::under_test(), &Layers::writable(&[&lower], &upper, &work), &merged).unwrap();
+    let at = |name: &str| merged.join(name);
+    fs::create_dir(at("new")).unwrap();
+    fs::write(at("new/f"), "x").unwrap();
+    fs::remove_file(at("big")).unwrap();
+    fs::write(at("big"), "another").unwrap();
+    let refused = Err(Errno::OPNOTSUPP);
+    assert_eq!(answer(fs::write(at("d/f"), "changed")), refused);
+    assert_eq!(answer(fs::rename(at("d"), at("e"))), refused);
+    assert_eq!(answer(fs::set_permissions(at("d"), Permissions::from_mode(0o700))), refused);
+    assert_eq!(fs::read(at("d/f")).unwrap(), b"x");
+    mount.unmount().unwrap();
+    unmount(&ram, UnmountFlags::DETACH).unwrap();
+}
+
+#[test]
+fn s91_ranges_are_neither_collapsed_nor_inserted() {
+    let plan = Plan::new(1, |l| put(&l[0], "f", vec![1; 40_960]).unwrap()).on(Backing::Ext4(64));
+    let (ours, kernel) = plan.both(|s| {
+        let file = edit(&s.at("f"));
+        let mode = |flags| fallocate(&file, flags, 8192, 8192);
+        [mode(FallocateFlags::COLLAPSE_RANGE), mode(FallocateFlags::INSERT_RANGE)]
+    });
+    assert_eq!((ours, kernel), ([Err(Errno::OPNOTSUPP); 2], [Ok(()); 2]));
+}
+
+#[test]
+fn s92_names_of_aufs_whiteouts_are_reserved() {
+    let plan = Plan::new(1, |l| {
+        put(&l[0], "f", "x").unwrap();
+        put(&l[0], "d/f", "x").unwrap();
+    });
+    let (ours, kernel) = plan.both(|s| {
+        let answers = [
+            answer(fs::write(s.at(".wh.f"), "")),
+            answer(fs::create_dir(s.at("d/.wh..wh..opq"))),
+            answer(fs::rename(s.at("f"), s.at(".wh.f"))),
+            answer(fs::hard_link(s.at("d/f"), s.at(".wh.g"))),
+            answer(std::os::unix::fs::symlink("x", s.at(".wh.x"))),
+        ];
+        fs::write(s.upper(".wh.other"), "").unwrap();
+        (answers, names(&s.at("d")))
+    });
+    assert_eq!(ours, ([Err(Errno::INVAL); 5], vec!["f".to_owned()]));
+    assert!(kernel.0[0].is_ok());
+}
+
+#[test]
+fn s93_no_file_flags() {
+    let plan = Plan::new(1, |l| put(&l[0], "f", "x").unwrap()).on(Backing::Ext4(64));
+    let (ours, kernel) = plan.both(|s| run("lsattr", &[s.at("f").to_str().unwrap()]).0);
+    assert_eq!((ours, kernel), (false, true));
+}
