@@ -77,7 +77,7 @@ fn s89_supplementary_groups_are_not_known() {
     let (ours, kernel) = plan.both(|s| {
         let [new, locked] = ["d/new", "locked"].map(|name| s.at(name));
         as_user(1000, &[1000, 2000], || {
-            OpenOptions::new().write(true).create(true).mode(0o2775).open(&new).unwrap();
+            OpenOptions::new().write(true).create_new(true).mode(0o2775).open(&new).unwrap();
             edit(&locked).write_all_at(b"x", 0).unwrap();
         });
         [new, locked].map(|path| fs::metadata(path).unwrap().mode() & 0o2000 != 0)

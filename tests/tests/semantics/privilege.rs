@@ -148,7 +148,7 @@ fn made_below(s: &Scene, dir: &str) -> Vec<(u32, u32, u32)> {
     let dir = s.at(dir);
     as_user(1000, &[1000], || {
         let create =
-            |name: &str| OpenOptions::new().write(true).create(true).mode(0o2775).open(dir.join(name));
+            |name: &str| OpenOptions::new().write(true).create_new(true).mode(0o2775).open(dir.join(name));
         create("file").unwrap();
         create("whiteout-file").unwrap();
         fs::create_dir(dir.join("dir")).unwrap();
