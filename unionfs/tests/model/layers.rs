@@ -27,8 +27,8 @@ pub enum Put {
         data: Vec<u8>,
         mode: u32,
     },
-    /// Another name for what is at this path in the same layer.
-    HardLink(Vec<usize>),
+    /// Another name for one of the files that the layer has so far, by number.
+    HardLink(usize),
     Symlink,
     Fifo,
     Whiteout,
@@ -105,7 +105,7 @@ fn put() -> impl Strategy<Value = Put> {
     prop_oneof![
         4 => (dir_mode, opaque).prop_map(|(mode, opaque)| Put::Dir { mode, opaque }),
         5 => (prop::collection::vec(any::<u8>(), 0..20), mode).prop_map(|(data, mode)| Put::File { data, mode }),
-        2 => path().prop_map(Put::HardLink),
+        3 => any::<usize>().prop_map(Put::HardLink),
         1 => Just(Put::Symlink),
         1 => Just(Put::Fifo),
         2 => Just(Put::Whiteout),
@@ -150,14 +150,11 @@ fn settle(layer: &Layer, namespace: Namespace) -> Contents {
         let held = match put {
             Put::Dir { mode, opaque } => Held::Dir { mode: *mode, opaque: *opaque, entries: BTreeMap::new() },
             Put::Whiteout => Held::Whiteout,
-            Put::HardLink(other) => match find(&contents.root, other) {
-                // Others cannot be indexed in the `user.` namespace.
-                Some(Held::File(number))
-                    if contents.is_regular(*number) || namespace == Namespace::Trusted =>
-                {
-                    Held::File(*number)
-                }
-                _ => continue,
+            Put::HardLink(number) => match contents.files.len() {
+                0 => continue,
+                // Others than files cannot be indexed in the `user.` namespace.
+                count if namespace == Namespace::User && !contents.is_regular(number % count) => continue,
+                count => Held::File(number % count),
             },
             Put::File { data, mode } => contents.add(Content::File(data.clone()), *mode),
             Put::Symlink => contents.add(Content::Symlink("a".into()), 0o777),
@@ -184,15 +181,6 @@ impl Contents {
         self.files.push(Node { content, mode, uid: 0, gid: 0, nlink: 0, xattrs: BTreeMap::new() });
         Held::File(self.files.len() - 1)
     }
-}
-
-fn find<'a>(root: &'a BTreeMap<String, Held>, path: &[usize]) -> Option<&'a Held> {
-    let (&last, parents) = path.split_last()?;
-    let dir = parents.iter().try_fold(root, |dir, &name| match dir.get(NAMES[name])? {
-        Held::Dir { entries, .. } => Some(entries),
-        Held::File(_) | Held::Whiteout => None,
-    })?;
-    dir.get(NAMES[last])
 }
 
 /// Puts something at a path, with its parents; false where it does not fit.

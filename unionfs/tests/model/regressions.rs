@@ -45,7 +45,7 @@ fn file() -> Put {
 #[test]
 fn the_names_of_a_metacopy_share_its_redirect() {
     // /b is also /c/a.
-    let layers = [vec![(vec![1], file()), (vec![2, 0], Put::HardLink(vec![1]))]];
+    let layers = [vec![(vec![1], file()), (vec![2, 0], Put::HardLink(0))]];
     check(
         &layers,
         &[
