@@ -90,11 +90,11 @@ pub fn decode_device(rdev: u32) -> u64 {
 }
 
 fn system_time(time: Time) -> SystemTime {
-    let nsec = Duration::from_nanos(time.nsec.into());
-    match u64::try_from(time.sec) {
-        Ok(sec) => UNIX_EPOCH + Duration::from_secs(sec) + nsec,
-        Err(_) => UNIX_EPOCH - Duration::from_secs(time.sec.unsigned_abs()) + nsec,
-    }
+    let sec = Duration::from_secs(time.sec.unsigned_abs());
+    let whole = if time.sec < 0 { UNIX_EPOCH.checked_sub(sec) } else { UNIX_EPOCH.checked_add(sec) };
+    let exact = whole.and_then(|whole| whole.checked_add(Duration::from_nanos(time.nsec.into())));
+    // Both ends of the 64-bit range are representable; beyond there is nothing.
+    exact.unwrap_or(UNIX_EPOCH)
 }
 
 /// A time to be set.
@@ -105,14 +105,14 @@ pub fn set_time(time: TimeOrNow) -> SetTime {
     }
 }
 
-/// The inverse of how the protocol crate reads a time: before the epoch it takes
-/// the nanoseconds away, where the protocol adds them.
+/// A time as it came in a request. Before 1970 the crate (0.18.0) takes seconds
+/// and nanoseconds both off the epoch instead of adding the latter; undone here.
 fn from_system_time(time: SystemTime) -> Time {
     match time.duration_since(UNIX_EPOCH) {
         Ok(since) => Time { sec: since.as_secs() as i64, nsec: since.subsec_nanos() },
         Err(before) => {
             let before = before.duration();
-            Time { sec: -(before.as_secs() as i64), nsec: before.subsec_nanos() }
+            Time { sec: (before.as_secs() as i64).wrapping_neg(), nsec: before.subsec_nanos() }
         }
     }
 }
@@ -122,19 +122,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_before_the_epoch_are_read_as_the_protocol_means_them() {
-        for (sec, nsec) in [(0_i64, 0), (1, 999_999_999), (-1, 0), (-1, 1), (-2_000_000_000, 999_999_999)] {
-            let read = match u64::try_from(sec) {
-                Ok(sec) => UNIX_EPOCH + Duration::new(sec, nsec),
-                // As `fuser` does.
-                Err(_) => UNIX_EPOCH - Duration::new(sec.unsigned_abs(), nsec),
-            };
-            assert_eq!(from_system_time(read), Time { sec, nsec });
+    fn times_of_requests_are_what_the_kernel_sent() {
+        let sent = |sec: u64, nsec| UNIX_EPOCH - Duration::new(sec, nsec);
+        assert_eq!(from_system_time(sent(1, 250)), Time { sec: -1, nsec: 250 });
+        assert_eq!(from_system_time(sent(5, 0)), Time { sec: -5, nsec: 0 });
+        assert_eq!(from_system_time(UNIX_EPOCH + Duration::new(7, 9)), Time { sec: 7, nsec: 9 });
+    }
+
+    #[test]
+    fn every_time_can_be_shown() {
+        for (sec, nsec) in [(0, 0), (-1, 999_999_999), (i64::MIN, 0), (i64::MAX, 999_999_999)] {
             let shown = system_time(Time { sec, nsec });
-            assert_eq!(
-                shown + Duration::from_secs(3_000_000_000),
-                UNIX_EPOCH + Duration::new((sec + 3_000_000_000) as u64, nsec)
-            );
+            if sec == -1 {
+                assert_eq!(UNIX_EPOCH.duration_since(shown).unwrap(), Duration::from_nanos(1));
+            }
         }
     }
 
