@@ -9,6 +9,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
+use tests::mount::Driver;
 use tests::stage::put;
 use tests::sys::Mapping;
 
@@ -95,6 +96,9 @@ fn s79_directories_always_move() {
         if moved.is_ok() {
             s.remount();
             assert_eq!(names(&s.at("to/moved")), ["f"]);
+            s.driver = Driver::Kernel;
+            s.remount();
+            assert_eq!(names(&s.at("to/moved")), ["f"], "the kernel reads what it does not write");
         }
         moved
     });

@@ -175,12 +175,17 @@ fn s47_truncation() {
         edit(&s.at("grown")).set_len(20_000).unwrap();
         drop(File::options().write(true).truncate(true).open(s.at("emptied")).unwrap());
         let path = std::ffi::CString::new(s.at("same").to_str().unwrap()).unwrap();
+        let modified = || fs::metadata(s.at("same")).unwrap().modified().unwrap();
+        let before = modified();
         sys::truncate(&path, 9000).unwrap();
+        let by_name = modified() == before;
+        edit(&s.at("same")).set_len(9000).unwrap();
+        let unmoved = [by_name, modified() == before];
         let names = ["cut", "grown", "emptied", "same"];
-        (names.map(|name| fs::read(s.at(name)).unwrap()), answer(sys::truncate(&path, -1)))
+        (names.map(|name| fs::read(s.at(name)).unwrap()), answer(sys::truncate(&path, -1)), unmoved)
     });
     assert_eq!(seen.0.each_ref().map(Vec::len), [4097, 20_000, 0, 9000]);
-    assert_eq!(seen.1, Err(Errno::INVAL));
+    assert_eq!((seen.1, seen.2[1]), (Err(Errno::INVAL), false));
 }
 
 #[test]
