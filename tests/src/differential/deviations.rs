@@ -1,21 +1,23 @@
 //! Where ours differs from kernel overlayfs on purpose: the one list. Each has
 //! its number in `unionfs/SEMANTICS.md`, and as few as possible are here. (Two
 //! that concern attributes are in [`super::outcome`]: a merged directory's link
-//! count, and the time of a file whose data is copied up after its metadata.)
+//! count, 30, and the time of a file whose data is copied up after its metadata,
+//! 83.)
 //!
 //! What is not generated at all, because the two are meant to differ:
-//! - names that begin with `.wh.`, which ours reserves;
+//! - names that begin with `.wh.`, which ours reserves (94);
 //! - `user.overlay.*` attributes: ours reads marks of that form in every mount,
 //!   so it escapes them in every mount, the kernel in `userxattr` mounts only;
-//! - O_TMPFILE, and what FUSE does not carry: collapsing and inserting ranges;
+//! - O_TMPFILE (87), and what FUSE does not carry: collapsing and inserting
+//!   ranges (93);
 //! - `chown(-1, -1)`: FUSE sends the same empty request for it as for a write
-//!   that takes a file capability away, so ours must guess;
+//!   that takes a file capability away, so ours must guess (96);
 //! - ACLs set by an owner who is not in the file's group: the set-gid bit goes,
-//!   but FUSE tells ours neither that nor the caller's other groups;
+//!   but FUSE tells ours neither that nor the caller's other groups (97);
 //! - stores through a mapping of a file with a capability: they take it away
-//!   in ours, as write(2) does in both;
+//!   in ours, as write(2) does in both (86);
 //! - seeking in directories by anything but the start: positions there are the
-//!   file system's own, and FUSE gives directories no SEEK_DATA.
+//!   file system's own (85).
 
 use rustix::io::Errno;
 
@@ -43,14 +45,14 @@ pub enum Then {
 /// All of them.
 pub const DEVIATIONS: &[Deviation] = &[
     Deviation {
-        what: "a directory rename is never EXDEV: the kernel gives up when a redirect grows too long",
+        what: "79: a directory rename is never EXDEV: the kernel gives up when a redirect grows too long",
         then: Then::Ends,
         applies: |action, kernel, ours| {
             matches!(action, Action::Rename { .. }) && *kernel == Err(Errno::XDEV) && ours.is_ok()
         },
     },
     Deviation {
-        what: "which zeros are a hole is the file system's business (a read through a page cache of its own \
+        what: "84: which zeros are a hole is the file system's business (a read through a page cache of its own \
                fills holes of a tmpfs)",
         then: Then::GoesOn,
         applies: |action, kernel, ours| {
@@ -61,7 +63,7 @@ pub const DEVIATIONS: &[Deviation] = &[
         },
     },
     Deviation {
-        what: "read(2) of a directory is EISDIR; the kernel says EINVAL where the position is past what a file \
+        what: "85: read(2) of a directory is EISDIR; the kernel says EINVAL where the position is past what a file \
                may have",
         then: Then::GoesOn,
         applies: |action, kernel, ours| {
@@ -71,7 +73,7 @@ pub const DEVIATIONS: &[Deviation] = &[
         },
     },
     Deviation {
-        what: "the metadata of a lower object can be changed after its name is gone, or ENOENT says that it is \
+        what: "81: the metadata of a lower object can be changed after its name is gone, or ENOENT says that it is \
                gone; the kernel tries to copy it up to its old name and fails over what it meets there",
         then: Then::Ends,
         applies: |action, kernel, ours| {
@@ -86,7 +88,7 @@ pub const DEVIATIONS: &[Deviation] = &[
         },
     },
     Deviation {
-        what: "fstat of a file whose name is gone shows one link less; the kernel shows a lower file's own count",
+        what: "80: fstat of a file whose name is gone shows one link less; the kernel shows a lower file's own count",
         then: Then::GoesOn,
         applies: |action, kernel, ours| match (action, kernel, ours) {
             (Action::Fstat { .. }, Ok(Value::Attributes(kernel)), Ok(Value::Attributes(ours))) => {
@@ -96,7 +98,7 @@ pub const DEVIATIONS: &[Deviation] = &[
         },
     },
     Deviation {
-        what: "a remount changes nothing: the kernel brings back an unlinked lower file that was then copied \
+        what: "82: a remount changes nothing: the kernel brings back an unlinked lower file that was then copied \
                up through an open descriptor",
         then: Then::Ends,
         applies: |action, kernel, ours| {

@@ -11,10 +11,11 @@ use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 use tests::mount::Driver;
 use tests::stage::put;
-use tests::sys::Mapping;
+use tests::sys::{Mapping, write_mapped};
 
+use crate::files::{CAPABILITY, set_times};
 use crate::open::edit;
-use crate::scene::{Plan, Scene, answer, names};
+use crate::scene::{Plan, Scene, answer, names, set_xattr, xattr};
 
 #[test]
 fn s76_a_descriptor_opened_before_copy_up_sees_later_writes() {
@@ -148,35 +149,46 @@ fn s82_nothing_comes_back_at_a_remount() {
     let plan = Plan::new(1, |l| {
         put(&l[0], "d/f", "x").unwrap();
         put(&l[0], "d/g", "x").unwrap();
+        put(&l[0], "kept/f", "x").unwrap();
+        put(&l[0], "kept/twin", "x").unwrap();
+        fs::hard_link(l[0].join("kept/twin"), l[0].join("kept/other")).unwrap();
     });
-    let (ours, kernel) = plan.both(|s| {
-        let files = ["d/f", "d/g"].map(|name| File::open(s.at(name)).unwrap());
+    plan.ours(|s| {
+        let files = ["d/f", "d/g", "kept/f", "kept/twin"].map(|name| File::open(s.at(name)).unwrap());
         fs::remove_dir_all(s.at("d")).unwrap();
         fs::create_dir(s.at("d")).unwrap();
+        fs::remove_file(s.at("kept/f")).unwrap();
+        fs::remove_file(s.at("kept/twin")).unwrap();
         for file in files {
-            // Whether that can be done is another number's business.
-            answer(file.set_permissions(Permissions::from_mode(0o600))).ok();
+            file.set_permissions(Permissions::from_mode(0o600)).unwrap();
         }
-        let before = names(&s.at("d"));
+        let listed = |s: &Scene| (names(&s.at("d")), names(&s.at("kept")));
+        let before = listed(s);
         s.remount();
-        (before, names(&s.at("d")))
+        assert_eq!(before, (Vec::new(), vec!["other".to_owned()]));
+        assert_eq!(before, listed(s));
+        assert_eq!(fs::metadata(s.at("kept/other")).unwrap().mode() & 0o7777, 0o600, "the same file");
     });
-    assert_eq!(ours, (Vec::new(), Vec::new()));
-    println!("kernel overlayfs: {kernel:?}");
-    let (ours, kernel) = plan.both(|s| {
-        let file = File::open(s.at("d/f")).unwrap();
-        fs::remove_file(s.at("d/f")).unwrap();
-        answer(file.set_permissions(Permissions::from_mode(0o600))).ok();
-        drop(file);
-        s.remount();
-        names(&s.at("d"))
-    });
-    assert_eq!(ours, ["g"]);
-    println!("kernel overlayfs: {kernel:?}");
 }
 
 #[test]
-fn s83_which_zeros_are_holes_may_differ() {
+fn s83_data_follows_metadata_without_moving_times() {
+    let plan = Plan::new(1, |l| {
+        put(&l[0], "f", vec![1; 10_000]).unwrap();
+        set_times(&l[0].join("f"), 1000);
+    });
+    let (ours, kernel) = plan.both(|s| {
+        fs::set_permissions(s.at("f"), Permissions::from_mode(0o600)).unwrap();
+        drop(edit(&s.at("f")));
+        let stat = fs::metadata(s.at("f")).unwrap();
+        (stat.mtime(), stat.mtime_nsec())
+    });
+    assert_eq!(ours, (1000, 987_654_321));
+    assert_ne!(kernel, ours, "the kernel has become better too");
+}
+
+#[test]
+fn s84_which_zeros_are_holes_may_differ() {
     let plan = Plan::new(1, |l| put(&l[0], "f", "x").unwrap());
     let (ours, kernel) = plan.both(|s| {
         let file = edit(&s.at("f"));
@@ -200,7 +212,7 @@ fn s83_which_zeros_are_holes_may_differ() {
 }
 
 #[test]
-fn s84_positions_in_directories_are_not_those_of_files() {
+fn s85_positions_in_directories_are_not_those_of_files() {
     let plan = Plan::new(1, |l| put(&l[0], "f", "x").unwrap());
     let read = |dir: &File| rustix::io::read(dir, &mut [0_u8; 8][..]).map(drop);
     let (ours, kernel) = plan.both(|s| {
@@ -211,4 +223,22 @@ fn s84_positions_in_directories_are_not_those_of_files() {
     });
     assert_eq!((ours.0, ours.1), (Err(Errno::ISDIR), Err(Errno::ISDIR)));
     assert_eq!((kernel.0, ours.2, kernel.2), (Err(Errno::ISDIR), [true; 3], [false; 3]));
+}
+
+#[test]
+fn s86_a_store_through_a_mapping_takes_capabilities() {
+    let plan = Plan::new(1, |l| {
+        put(&l[0], "f", vec![1; 10_000]).unwrap();
+        set_xattr(&l[0].join("f"), "security.capability", CAPABILITY).unwrap();
+    });
+    let (ours, kernel) = plan.both(|s| {
+        let file = edit(&s.at("f"));
+        let before = xattr(&s.at("f"), "security.capability").is_ok();
+        write_mapped(file.as_fd(), 10_000, 5000, b"stored").unwrap();
+        drop(file);
+        s.remount();
+        assert_eq!(fs::read(s.at("f")).unwrap()[5000..5006], *b"stored");
+        (before, xattr(&s.at("f"), "security.capability").is_ok())
+    });
+    assert_eq!((ours, kernel), ((true, false), (true, true)));
 }
