@@ -224,13 +224,16 @@ impl Drop for Mount {
 
 impl Daemon {
     /// Waits for the end that must follow the unmount.
-    fn ended(mut self) -> io::Result<()> {
-        let Some(status) = wait(&mut self.process, PATIENCE)? else {
-            self.process.kill()?;
-            self.process.wait()?;
+    fn ended(self) -> io::Result<()> {
+        let Daemon { mut process, messages: mut file, watchdog } = self;
+        // The device number is free again: the next to have it is not to be aborted.
+        drop(watchdog);
+        let Some(status) = wait(&mut process, PATIENCE)? else {
+            process.kill()?;
+            process.wait()?;
             return Err(io::Error::other("the daemon did not end after the unmount: killed"));
         };
-        let said = messages(&mut self.messages)?;
+        let said = messages(&mut file)?;
         if !status.success() || said.contains("panicked") {
             return Err(io::Error::other(format!("the daemon ended with {status}: {said}")));
         }
