@@ -149,6 +149,7 @@ impl Union {
             (true, true) => Slot { upper: UpperSlot::Whiteout, lower: LowerSlot::Absent },
             (true, false) => Slot { upper: UpperSlot::Entry(kind), lower: LowerSlot::Absent },
             (false, true) => Slot::ABSENT,
+            (false, false) if self.layers.is_hidden(&stat) => Slot::ABSENT,
             (false, false) if kind == FileType::Directory => {
                 let layers = smallvec::smallvec![only.layer];
                 Slot { upper: UpperSlot::Absent, lower: LowerSlot::Dir(layers) }
@@ -183,9 +184,6 @@ impl Union {
         let parent_fd = parent.fd(&self.layers.fds)?;
         let target = Target::At(parent_fd.as_fd(), asked.name);
         let Some(stat) = at::stat(target).absent()? else { return Ok(None) };
-        if side == Side::Lower && self.layers.is_hidden(&stat) {
-            return Ok(None);
-        }
         let key = self.key(side, &stat);
         if let Some(inode) = self.table.find(&key) {
             self.note_dir_link(&inode, asked);

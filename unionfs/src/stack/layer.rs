@@ -164,6 +164,11 @@ impl Layers {
         kind == FileType::Directory && (self.is_crossing || !self.hidden.is_empty())
     }
 
+    /// Whether there are such directories as [`Layers::is_hidden`] asks for.
+    pub fn hides(&self) -> bool {
+        !self.hidden.is_empty()
+    }
+
     /// Whether a directory of a lower is to be treated as absent.
     pub fn is_hidden(&self, stat: &Stat) -> bool {
         !self.hidden.is_empty() && self.hidden.contains(&(stat.dev, stat.ino))

@@ -225,7 +225,9 @@ impl Listing {
                 NameMeaning::Whiteout(name) => listing.whiteouts.push(name.to_buf()),
                 NameMeaning::Entry => {
                     let name = Name::new(entry.name)?;
-                    if entry.kind == FileType::Unknown || whiteout::is_suspect(entry.kind) {
+                    let may_be_hidden = dir.layer > 0 && layers.hides() && entry.kind == FileType::Directory;
+                    let is_unclear = entry.kind == FileType::Unknown || whiteout::is_suspect(entry.kind);
+                    if is_unclear || may_be_hidden {
                         suspects.push(name.to_buf());
                     } else {
                         listing.entries.push((name.to_buf(), entry.kind));
@@ -236,14 +238,17 @@ impl Listing {
         })
         .map_err(|error: Error| error.context("cannot list a layer's directory"))?;
         for name in suspects {
-            listing.look_at(borrowed(&fd), name)?;
+            listing.look_at(layers, borrowed(&fd), name)?;
         }
         listing.take_xattr_whiteouts(borrowed(&fd), layers.namespace)?;
         Ok(listing)
     }
 
-    fn look_at(&mut self, dir: std::os::fd::BorrowedFd<'_>, name: NameBuf) -> Result<()> {
+    fn look_at(&mut self, layers: &Layers, dir: std::os::fd::BorrowedFd<'_>, name: NameBuf) -> Result<()> {
         let stat = at::stat(Target::At(dir, name.as_name()))?;
+        if layers.is_hidden(&stat) {
+            return Ok(());
+        }
         if stat.is_whiteout_device() {
             self.whiteouts.push(name);
         } else {

@@ -192,7 +192,10 @@ impl Resolver<'_> {
         let fd = dir.fd(&self.layers.fds)?;
         let target = Target::At(fd.as_fd(), name);
         let Some(stat) = at::stat(target).absent()? else { return Ok(Step::Absent) };
-        if stat.kind() != FileType::Directory || self.layers.is_hidden(&stat) {
+        if self.layers.is_hidden(&stat) {
+            return Ok(Step::Absent);
+        }
+        if stat.kind() != FileType::Directory {
             return Ok(Step::End);
         }
         // Below the bottom there is nothing to hide or redirect to.
