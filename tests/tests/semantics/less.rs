@@ -12,6 +12,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use tests::mount::{Driver, Layers, Mount};
 use tests::scratch::{Backing, Scratch};
 use tests::stage::put;
+use tests::tree::{Aspect, Tree};
 
 use crate::open::edit;
 use crate::scene::{Plan, answer, as_user, names, run};
@@ -92,22 +93,35 @@ fn s92_an_upper_without_attributes_does_less() {
     put(&lower, "d/f", "x").unwrap();
     put(&lower, "big", "x").unwrap();
     put(&lower, "gone/f", "x").unwrap();
+    put(&lower, "data", "data").unwrap();
+    put(&lower, "one", "linked").unwrap();
+    fs::hard_link(lower.join("one"), lower.join("two")).unwrap();
     mount("ramfs", &ram, "ramfs", MountFlags::empty(), None).unwrap();
     let [upper, work] = ["upper", "work"].map(|name| ram.join(name));
     fs::create_dir(&upper).unwrap();
     fs::create_dir(&work).unwrap();
-    let mount =
-        Mount::new(Driver::under_test(), &Layers::writable(&[&lower], &upper, &work), &merged).unwrap();
+    let layers = Layers::writable(&[&lower], &upper, &work);
+    let mount = Mount::new(Driver::under_test(), &layers, &merged).unwrap();
     let at = |name: &str| merged.join(name);
     fs::create_dir(at("new")).unwrap();
     fs::write(at("new/f"), "x").unwrap();
     fs::remove_file(at("big")).unwrap();
     fs::write(at("big"), "another").unwrap();
-    let refused = Err(Errno::OPNOTSUPP);
-    assert_eq!(answer(fs::write(at("d/f"), "changed")), refused);
-    assert_eq!(answer(fs::rename(at("d"), at("e"))), refused);
-    assert_eq!(answer(fs::set_permissions(at("d"), Permissions::from_mode(0o700))), refused);
-    assert_eq!(fs::read(at("d/f")).unwrap(), b"x");
+    // Copied up with its directory; a change of mode copies the data.
+    fs::write(at("d/f"), "changed").unwrap();
+    fs::set_permissions(at("data"), Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(fs::read(upper.join("data")).unwrap(), b"data");
+    fs::write(at("one"), "of its own").unwrap();
+    assert_eq!(fs::read(at("two")).unwrap(), b"linked", "links are broken");
+    assert_eq!(answer(fs::rename(at("d"), at("e"))), Err(Errno::XDEV));
+    fs::remove_dir_all(at("gone")).unwrap();
+    assert_eq!(answer(fs::create_dir(at("gone"))), Err(Errno::OPNOTSUPP), "it could not be opaque");
+    fs::write(at("gone"), "a file").unwrap();
+    let before = Tree::read(&merged).unwrap();
+    mount.unmount().unwrap();
+    let mount = Mount::new(Driver::under_test(), &layers, &merged).unwrap();
+    let differences = before.differences(&Tree::read(&merged).unwrap(), &[Aspect::Ino, Aspect::Ctime]);
+    assert_eq!(differences, Vec::<String>::new());
     mount.unmount().unwrap();
     unmount(&ram, UnmountFlags::DETACH).unwrap();
 }

@@ -153,7 +153,7 @@ impl Union {
             return Ok(());
         }
         let fd = self.upper_fd(dir)?;
-        marks::set(Target::Fd(fd.as_fd()), upper.namespace, Mark::Impure, b"y")?;
+        marks::set_if_possible(Target::Fd(fd.as_fd()), upper.namespace, Mark::Impure, b"y")?;
         traits.set(Trait::Impure);
         Ok(())
     }
@@ -201,8 +201,8 @@ impl Union {
             true => Some(self.origin_of(&spot)?.unwrap_or_default()),
             false => None,
         };
-        let later = need == Need::Metadata && self.config.metacopy && stat.kind() == FileType::RegularFile;
-        let later = later && stat.size > 0;
+        let later = need == Need::Metadata && self.config.metacopy && upper.has_marks();
+        let later = later && stat.kind() == FileType::RegularFile && stat.size > 0;
         // An empty file need not be opened: a daemon that may not read root's
         // lock files can still copy them.
         let has_data = stat.kind() == FileType::RegularFile && stat.size > 0;

@@ -75,13 +75,13 @@ impl Union {
             // Before anything is copied up in vain; it counts again when locked.
             self.check_empty(dir_of(&new.inode)?)?;
         }
-        self.check_movable(&old.inode)?;
+        self.check_movable(upper, &old.inode)?;
         self.ready(upper, &old.inode)?;
         self.ensure_upper_dir(upper, &from_parent)?;
         self.ensure_upper_dir(upper, &to_parent)?;
         match &new {
             Some(new) if is_exchange => {
-                self.check_movable(&new.inode)?;
+                self.check_movable(upper, &new.inode)?;
                 self.ready(upper, &new.inode)?;
             }
             Some(new) if !is_dir(&new.inode) => self.ready_to_lose_a_name(upper, &new.inode)?,
@@ -223,19 +223,21 @@ impl Union {
         if is_same { Ok(()) } else { Err(Errno::NOENT.into()) }
     }
 
+    fn writes_redirects(&self, upper: Writable<'_>) -> bool {
+        matches!(self.config.redirect_dir, RedirectDir::On | RedirectDir::Auto) && upper.has_marks()
+    }
+
     /// Whether a directory may move: by redirect, or being of the upper alone.
-    fn check_movable(&self, inode: &Inode) -> Result<()> {
+    fn check_movable(&self, upper: Writable<'_>, inode: &Inode) -> Result<()> {
         let Some(dir) = inode.dir() else { return Ok(()) };
         let has_lowers = !dir.merged().lowers.is_empty();
-        let by_redirect = matches!(self.config.redirect_dir, RedirectDir::On | RedirectDir::Auto);
-        if has_lowers && !by_redirect { Err(Errno::XDEV.into()) } else { Ok(()) }
+        if has_lowers && !self.writes_redirects(upper) { Err(Errno::XDEV.into()) } else { Ok(()) }
     }
 
     /// Puts in the upper what is about to move. Where redirects are not
     /// written, a metacopy gets its data: it would not be found again.
     fn ready(&self, upper: Writable<'_>, inode: &Arc<Inode>) -> Result<()> {
-        let by_redirect = matches!(self.config.redirect_dir, RedirectDir::On | RedirectDir::Auto);
-        let need = if by_redirect { Need::Metadata } else { Need::Data };
+        let need = if self.writes_redirects(upper) { Need::Metadata } else { Need::Data };
         self.ensure_upper(upper, inode, need)
     }
 

@@ -51,6 +51,8 @@ pub struct Upper {
     whiteouts: WhiteoutForm,
     /// Whether the file system can make unnamed files.
     unnamed: bool,
+    /// Whether marks can be written.
+    marked: bool,
     /// Whether what is published must have reached the disk first.
     durable: bool,
     sequence: AtomicU64,
@@ -71,7 +73,8 @@ impl Upper {
         check_companions(dirs, &upper, &work_root)?;
         let locks = [lock(&dirs.upper, &upper)?, lock(&dirs.work, &work_root)?];
         let work = open_work(&dirs.work, &work_root)?;
-        let index_dir = match config.index {
+        let marked = probe_marks(dirs, work.as_fd(), namespace)?;
+        let index_dir = match config.index && marked {
             true => Some(RealDir::root(0, make_dir(work_root.as_fd(), name(b"index")?)?)),
             false => None,
         };
@@ -87,6 +90,7 @@ impl Upper {
             work,
             whiteouts,
             unnamed,
+            marked,
             durable: !config.volatile,
             sequence: AtomicU64::new(0),
             _locks: locks,
@@ -101,6 +105,12 @@ impl Upper {
     /// Whether files can be staged without a name.
     pub fn has_unnamed(&self) -> bool {
         self.unnamed
+    }
+
+    /// Whether marks can be written: metacopies, redirects and the index are
+    /// nothing without.
+    pub fn has_marks(&self) -> bool {
+        self.marked
     }
 
     /// Whether fsync is asked for before a file shows.
@@ -296,6 +306,22 @@ fn make_dir(dir: BorrowedFd<'_>, name: Name<'_>) -> Result<OwnedFd> {
     match at::mkdir(dir, name, 0o700) {
         Ok(()) | Err(Errno::EXIST) => Ok(at::open_dir(dir, name)?),
         Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Tries whether this file system carries the mount's marks.
+fn probe_marks(dirs: &UpperDirs, work: BorrowedFd<'_>, namespace: Namespace) -> Result<bool> {
+    let target = Target::Fd(work);
+    match marks::set(target, namespace, Mark::Opaque, b"0") {
+        Ok(()) => marks::clear(target, namespace, Mark::Opaque).map(|()| true),
+        Err(error) if matches!(error.errno(), Errno::OPNOTSUPP | Errno::NOSYS) => {
+            crate::log::warn(format_args!(
+                "upperdir {} carries no extended attributes: no metacopies, no index, and directories of the lowers do not move",
+                dirs.upper.display()
+            ));
+            Ok(false)
+        }
+        Err(error) => Err(error.context("cannot mark the work directory")),
     }
 }
 
