@@ -3,9 +3,10 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
+use std::process::Command;
 
 use rustix::fs::{
-    AtFlags, CWD, FallocateFlags, StatxFlags, Timespec, Timestamps, fallocate, statx, utimensat,
+    AtFlags, CWD, FallocateFlags, Mode, OFlags, StatxFlags, Timespec, Timestamps, fallocate, statx, utimensat,
 };
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
@@ -199,4 +200,31 @@ fn s97_an_acl_leaves_the_set_gid_bit() {
         fs::metadata(s.at("f")).unwrap().mode() & 0o7777
     });
     assert_eq!((ours, kernel), (0o2755, 0o755));
+}
+
+#[test]
+fn s98_opening_a_running_program_to_empty_it_does() {
+    let plan = Plan::new(1, |l| {
+        for name in ["emptied", "written"] {
+            fs::copy("/bin/sleep", l[0].join(name)).unwrap();
+        }
+    });
+    let (ours, kernel) = plan.both(|s| {
+        // In the upper: of a lower, the kernel copies up an empty file as well.
+        ["emptied", "written"].map(|name| drop(edit(&s.at(name))));
+        let mut programs =
+            ["emptied", "written"].map(|name| Command::new(s.at(name)).arg("1000").spawn().unwrap());
+        let open = |name: &str, flags: OFlags| rustix::fs::open(s.at(name), flags, Mode::empty()).map(drop);
+        let written = open("written", OFlags::WRONLY | OFlags::TRUNC);
+        // The answer depends on how soon the program dies of it.
+        open("emptied", OFlags::RDONLY | OFlags::TRUNC).ok();
+        let is_whole = ["emptied", "written"].map(|name| fs::metadata(s.at(name)).unwrap().len() > 0);
+        for program in &mut programs {
+            program.kill().unwrap();
+            program.wait().unwrap();
+        }
+        (written, is_whole)
+    });
+    assert_eq!(ours, (Err(Errno::TXTBSY), [false, true]));
+    assert_eq!(kernel, (Err(Errno::TXTBSY), [true, true]));
 }
