@@ -211,7 +211,9 @@ fn s98_opening_a_running_program_to_empty_it_does() {
     });
     let (ours, kernel) = plan.both(|s| {
         // In the upper: of a lower, the kernel copies up an empty file as well.
-        ["emptied", "written"].map(|name| drop(edit(&s.at(name))));
+        for name in ["emptied", "written"] {
+            drop(edit(&s.at(name)));
+        }
         let mut programs =
             ["emptied", "written"].map(|name| Command::new(s.at(name)).arg("1000").spawn().unwrap());
         let open = |name: &str, flags: OFlags| rustix::fs::open(s.at(name), flags, Mode::empty()).map(drop);
