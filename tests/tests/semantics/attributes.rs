@@ -8,7 +8,7 @@ use rustix::fs::{
     AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, XattrFlags, lsetxattr, utimensat,
 };
 use rustix::io::Errno;
-use tests::scratch::Backing;
+use tests::scratch::{Backing, Scratch};
 use tests::stage::put;
 
 use crate::files::set_times;
@@ -179,5 +179,12 @@ fn s61_statfs_is_the_uppers() {
         assert_eq!(numbers(&s.at("f")), numbers(&s.upper("")), "{:?}", s.driver);
         drop(File::create(s.at("new")).unwrap());
         assert_eq!(numbers(&s.at("")), numbers(&s.upper("")), "{:?}", s.driver);
+        // Without an upper, the topmost lower's, on whatever the others are.
+        s.layers.upper = None;
+        let other = Scratch::new(Backing::Tmpfs).unwrap();
+        s.layers.lowers.push(other.path().into());
+        s.remount();
+        assert_eq!(numbers(&s.at(""))[..5], numbers(&s.lower(0, ""))[..5], "{:?}", s.driver);
+        s.unmount();
     });
 }

@@ -237,6 +237,14 @@ fn s10_owners_can_be_mapped_squashed_and_kept_in_an_attribute() {
     };
     let mapped = owners(&["uidmapping=100000:0:65536", "gidmapping=100000:0:65536"]);
     assert_eq!(mapped, ((5, 6), (0, 0o640), (100_000, 0o640)));
+    let plan = Plan::new(1, |lowers| put(&lowers[0], "unmapped", "x").unwrap());
+    plan.with(&["uidmapping=100000:0:65536", "gidmapping=100000:0:65536"]).ours(|s| {
+        let file = s.at("unmapped");
+        assert_eq!(fs::metadata(&file).unwrap().uid(), 65534);
+        fs::write(s.at("new"), "").unwrap();
+        let chown = |uid| answer(std::os::unix::fs::chown(s.at("new"), Some(uid), None));
+        assert_eq!((chown(70_000), chown(65_535)), (Err(Errno::OVERFLOW), Ok(())));
+    });
     assert_eq!(owners(&["squash_to_uid=7", "squash_to_gid=8"]), ((7, 8), (7, 0o640), (0, 0o640)));
     let kept = owners(&["xattr_permissions=2"]);
     assert_eq!((kept.1, kept.2.0), ((0, 0o640), 0));

@@ -47,8 +47,28 @@ fn s58_a_union_keeps_its_marks_in_another() {
         fs::write(merged.join("d/new"), "x").unwrap();
         fs::write(merged.join("renamed/f"), "changed").unwrap();
         fs::remove_file(merged.join("moved")).unwrap();
+        fs::rename(merged.join("renamed"), merged.join("again")).unwrap();
         let tree = Tree::read(&merged).unwrap();
         mount.unmount().unwrap();
+        // The same with an upper that lies in the union itself.
+        for dir in ["inner-upper", "inner-work"] {
+            fs::create_dir(scene.at(dir)).unwrap();
+        }
+        let (upper, work) = (scene.at("inner-upper"), scene.at("inner-work"));
+        let layers = Layers::writable(&[&lowers[0], &lowers[1]], &upper, &work);
+        match Mount::new(inner, &layers, &merged) {
+            Ok(mount) => {
+                fs::remove_file(merged.join("moved")).unwrap();
+                fs::rename(merged.join("renamed"), merged.join("again")).unwrap();
+                mount.unmount().unwrap();
+                let mount = Mount::new(inner, &layers, &merged).unwrap();
+                assert_eq!(names(&merged), ["again", "d"]);
+                assert_eq!(names(&merged.join("again")), ["f"]);
+                mount.unmount().unwrap();
+                assert_ne!(inner, Driver::Kernel, "the kernel has become better too");
+            }
+            Err(error) => assert_eq!(inner, Driver::Kernel, "{error}"),
+        }
         scene.end();
         tree
     });

@@ -74,6 +74,23 @@ fn s50_truncating_takes_set_id_bits() {
 fn s51_changing_the_owner_takes_set_id_bits() {
     let seen = after(|path| chown(path, Some(5), Some(6)), None);
     assert_eq!(seen, [(0o777, 0o777), (0o777, 0o777), (0o777, 0o777), (0o2767, 0o2767)]);
+    let plan = Plan::new(1, |l| {
+        file(&l[0], "own", 0o6777);
+        chown(l[0].join("own"), Some(1000), Some(1000)).unwrap();
+    });
+    let given = plan.same(|s| {
+        let path = s.at("own");
+        let answers = as_user(1000, &[1000, 2000], || {
+            [chown(&path, None, Some(3000)), chown(&path, Some(1), None), chown(&path, None, Some(2000))]
+                .map(answer)
+        });
+        (answers, mode(&path))
+    });
+    assert_eq!(
+        given,
+        ([Err(Errno::PERM), Err(Errno::PERM), Ok(())], 0o777),
+        "by its owner, to another group"
+    );
     let plan = Plan::new(1, |l| file(&l[0], "f", 0o644));
     let denied = plan.same(|s| {
         let path = s.at("f");
