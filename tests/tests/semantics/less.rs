@@ -160,10 +160,14 @@ fn s94_names_of_aufs_whiteouts_are_reserved() {
 }
 
 #[test]
-fn s95_no_file_flags() {
+fn s95_no_file_flags_and_no_maps_of_extents() {
     let plan = Plan::new(1, |l| put(&l[0], "f", "x").unwrap()).on(Backing::Ext4(64));
-    let (ours, kernel) = plan.both(|s| run("lsattr", &[s.at("f").to_str().unwrap()]).0);
-    assert_eq!((ours, kernel), (false, true));
+    let (ours, kernel) = plan.both(|s| {
+        let file = s.at("f").display().to_string();
+        let (_, extents) = run("filefrag", &["-v", &file]);
+        (run("lsattr", &[&file]).0, extents.contains("1 extent found"))
+    });
+    assert_eq!((ours, kernel), ((false, false), (true, true)));
 }
 
 #[test]
