@@ -12,8 +12,8 @@
 //!   ranges (93);
 //! - `chown(-1, -1)`: FUSE sends the same empty request for it as for a write
 //!   that takes a file capability away, so ours must guess (96);
-//! - ACLs set by an owner who is not in the file's group: the set-gid bit goes,
-//!   but FUSE tells ours neither that nor the caller's other groups (97);
+//! - supplementary groups (97), which FUSE does not tell: callers have none, and
+//!   ACLs are not set by an owner who is not in the file's group;
 //! - stores through a mapping of a file with a capability: they take it away
 //!   in ours, as write(2) does in both (86);
 //! - seeking in directories by anything but the start: positions there are the
@@ -45,10 +45,22 @@ pub enum Then {
 /// All of them.
 pub const DEVIATIONS: &[Deviation] = &[
     Deviation {
-        what: "79: a directory rename is never EXDEV: the kernel gives up when a redirect grows too long",
+        what: "79: a directory rename is never EXDEV: the kernel gives up when a redirect grows too long, \
+               or says ESTALE over what it remembers",
         then: Then::Ends,
         applies: |action, kernel, ours| {
-            matches!(action, Action::Rename { .. }) && *kernel == Err(Errno::XDEV) && ours.is_ok()
+            let gave_up = [Err(Errno::XDEV), Err(Errno::STALE)].contains(kernel);
+            matches!(action, Action::Rename { .. }) && gave_up && ours.is_ok()
+        },
+    },
+    Deviation {
+        what: "35: a directory that holds nothing but whiteouts is empty; the kernel does not see those that are \
+               attributes",
+        then: Then::Ends,
+        applies: |action, kernel, ours| {
+            matches!(action, Action::Rmdir { .. } | Action::Rename { .. })
+                && *kernel == Err(Errno::NOTEMPTY)
+                && ours.is_ok()
         },
     },
     Deviation {
@@ -82,9 +94,13 @@ pub const DEVIATIONS: &[Deviation] = &[
                 action,
                 A::Fchmod { .. } | A::Fchown { .. } | A::Futimens { .. } | A::Fsetxattr { .. }
             );
-            let met = [Errno::NOTDIR, Errno::ISDIR, Errno::EXIST, Errno::STALE, Errno::NOENT];
+            let met =
+                [Errno::NOTDIR, Errno::ISDIR, Errno::EXIST, Errno::STALE, Errno::NOENT, Errno::NOTEMPTY];
             let fails = |outcome: &Outcome| outcome.as_ref().is_err_and(|errno| met.contains(errno));
-            is_metadata && fails(kernel) && (ours.is_ok() || *ours == Err(Errno::NOENT))
+            // The kernel succeeds where the old name leads to another of the
+            // kind, and changes that.
+            let is_gone = *ours == Err(Errno::NOENT);
+            is_metadata && (is_gone || fails(kernel) && ours.is_ok())
         },
     },
     Deviation {

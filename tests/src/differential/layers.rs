@@ -96,8 +96,12 @@ impl Lowers {
 
 fn bare(layer: &Layer, dir: &Path, below: &[PathBuf]) -> io::Result<()> {
     let mut place = Place::new(open_root(dir)?);
+    // A whiteout by attribute is one in a directory that says so only: it must
+    // not be moved to another.
+    let has_attributes = layer.steps.iter().any(|step| matches!(step, Step::XattrWhiteout(_)));
     for step in &layer.steps {
         match step {
+            Step::Do(Action::Rename { .. } | Action::Link { .. }) if has_attributes => {}
             Step::Do(action) => try_action(&mut place, action.clone()),
             Step::Whiteout(path) if is_merged(path, dir, below) => {
                 let node = dir.join(path.text());
