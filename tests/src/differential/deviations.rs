@@ -6,8 +6,6 @@
 //!
 //! What is not generated at all, because the two are meant to differ:
 //! - names that begin with `.wh.`, which ours reserves (94);
-//! - `user.overlay.*` attributes: ours reads marks of that form in every mount,
-//!   so it escapes them in every mount, the kernel in `userxattr` mounts only;
 //! - O_TMPFILE (87), and what FUSE does not carry: collapsing and inserting
 //!   ranges (93);
 //! - `chown(-1, -1)`: FUSE sends the same empty request for it as for a write

@@ -16,7 +16,8 @@ const REMOUNT_EVERY: usize = 400;
 
 /// The attribute names programs use. The trusted mount's own marks are among
 /// them: through a mount they must be escaped.
-const XATTRS: [&str; 8] = [
+const XATTRS: [&str; 9] = [
+    "user.overlay.opaque",
     "user.x",
     "user.y",
     "trusted.t",

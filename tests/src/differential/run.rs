@@ -121,7 +121,7 @@ pub fn run(case: &Case, setting: Setting) -> io::Result<Report> {
             return Ok(report);
         }
     };
-    let mut pair = Pair { left, right, known: lowers.known() };
+    let mut pair = Pair { left, right, known: lowers.known(), swaps: 0 };
     for (index, op) in case.ops.iter().enumerate() {
         if index % 64 == 0 {
             pair.right.is_alive();
@@ -134,7 +134,8 @@ pub fn run(case: &Case, setting: Setting) -> io::Result<Report> {
             }
         };
         report.operations += 1;
-        if agree(&left, &right) {
+        // What the kernel did to its upper before an exchange, ours shows after.
+        if agree(&left, &right) || (pair.swaps > 0 && agree(&right, &left)) {
             continue;
         }
         let Some(deviation) = deviations::explains(op, &left, &right) else {
@@ -155,6 +156,8 @@ struct Pair {
     left: Side,
     right: Side,
     known: Known,
+    /// How often the uppers were exchanged.
+    swaps: usize,
 }
 
 impl Pair {
@@ -172,18 +175,25 @@ impl Pair {
 
     /// Both trees: the left outcome is "no differences", the right what there are.
     fn compare(&self) -> io::Result<(Outcome, Outcome)> {
-        let left = comparable(self.left.tree()?, &self.known);
+        let mut left = comparable(self.left.tree()?, &self.known);
         let mut right = comparable(self.right.tree()?, &self.known);
-        for (path, node) in &mut right.nodes {
-            // As `agree` has it, for whole trees.
-            let oracle = left.nodes.get(path).map_or(node.mtime, |oracle| oracle.mtime);
+        self.level_times(&left, &mut right);
+        if self.swaps > 0 {
+            self.level_times(&right, &mut left);
+        }
+        Ok(lines(Vec::new(), left.differences(&right, &[Aspect::MergedDirNlink])))
+    }
+
+    /// As `agree` has it, for whole trees.
+    fn level_times(&self, oracle: &Tree, ours: &mut Tree) {
+        for (path, node) in &mut ours.nodes {
+            let oracle = oracle.nodes.get(path).map_or(node.mtime, |oracle| oracle.mtime);
             let is_file = node.kind == FileType::RegularFile;
-            let ours = if node.mtime == RECENT { Mtime::Recent } else { self.known.mtime(node.mtime) };
-            if is_file && oracle == RECENT && Mtime::Recent.agrees(ours, self.known.ino(node.ino)) {
+            let time = if node.mtime == RECENT { Mtime::Recent } else { self.known.mtime(node.mtime) };
+            if is_file && oracle == RECENT && Mtime::Recent.agrees(time, self.known.ino(node.ino)) {
                 node.mtime = RECENT;
             }
         }
-        Ok(lines(Vec::new(), left.differences(&right, &[Aspect::MergedDirNlink])))
     }
 
     /// Each side against itself, inode numbers and all (but change times, which housekeeping moves).
@@ -209,6 +219,7 @@ impl Pair {
         self.left.unmount()?;
         self.right.unmount()?;
         std::mem::swap(&mut self.left.upper, &mut self.right.upper);
+        self.swaps += 1;
         self.left.mount()?;
         self.right.mount()?;
         let read = |side: &Side| -> io::Result<Tree> { Ok(without_clock(side.tree()?, &self.known)) };
