@@ -33,7 +33,7 @@ pub use link::Names;
 pub use statfs::FileSystemStat;
 pub use xattr::SetMode;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::inode::{Dir, File, Inode, NodeId};
 use crate::stack::upper::Upper;
 use crate::sync::Arc;
@@ -141,7 +141,7 @@ fn file_of(inode: &Inode) -> Result<&File> {
 /// A name that may be created: not one that would hide something.
 fn creatable(name: Name<'_>) -> Result<Name<'_>> {
     if crate::ondisk::whiteout::is_reserved(name) {
-        return Err(Error::new(Errno::INVAL, format!("{name:?} would be a whiteout")));
+        return Err(Errno::INVAL.into());
     }
     Ok(name)
 }
