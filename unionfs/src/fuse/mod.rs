@@ -46,6 +46,10 @@ impl Session {
     /// # Errors
     /// What broke the connection, if not an unmount.
     pub fn run(self) -> io::Result<()> {
-        self.0.run()
+        match self.0.run() {
+            // The unmount came while a thread was taking a request over.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => Ok(()),
+            result => result,
+        }
     }
 }
