@@ -188,7 +188,8 @@ fn on_a_terminal_keys_reach_the_command() {
     }
     let scratch = Scratch::new("terminal");
     let line = "tty; trap 'echo caught; exit 9' INT; echo ready; while :; do sleep 0.1; done";
-    let quoted = format!("{} try -q -- sh -c {line:?}", runion().display());
+    // In the place of the shell, which the key reaches as well.
+    let quoted = format!("exec {} try -q -- sh -c {line:?}", runion().display());
     let mut child = Command::new("script");
     child.args(["--quiet", "--return", "--command", &quoted, "/dev/null"]).env("TMPDIR", scratch.state());
     let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();

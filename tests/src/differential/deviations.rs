@@ -40,6 +40,10 @@ pub enum Then {
     Ends,
 }
 
+/// What ends a case even where both answers agree, see the one of its number.
+pub const LOST_ON_THE_KERNEL: &str =
+    "81: the kernel copies a lower object whose name is gone up to that name, whatever is there now";
+
 /// All of them.
 pub const DEVIATIONS: &[Deviation] = &[
     Deviation {
