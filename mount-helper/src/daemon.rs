@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Resource, Rlimit, WaitOptions};
 use unionfs::Union;
-use unionfs::fuse::{Session, SessionConfig};
+use unionfs::fuse::Session;
 
 use crate::args::Run;
 use crate::checks;
@@ -129,7 +129,7 @@ fn start(request: Request, inherited: Vec<RawFd>) -> Result<Served> {
     sys::close_inherited(inherited);
     let signals = Signals::hold()?;
     let (device, pending) = mount::make(&request.mount, target)?;
-    let session = Session::start(Arc::new(union), device, SessionConfig { threads: request.threads })
+    let session = Session::start(Arc::new(union), device, request.session)
         .map_err(|error| Failure::refused("the kernel did not accept the file system", error))?;
     let mounted = pending.attach()?;
     match rustix::process::chdir("/") {

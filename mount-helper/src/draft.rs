@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rustix::mount::MountFlags;
 use unionfs::config::{IdRange, OverrideStat, Submounts};
+use unionfs::fuse::{DataPath, Transport};
 
 use crate::paths;
 use crate::values::{directory, mapping, number, text, word};
@@ -63,6 +64,12 @@ pub struct Draft {
     pub timeout: Option<Duration>,
     /// `threads=`, `threaded=0`.
     pub threads: Option<usize>,
+    /// `transport=`.
+    pub transport: Transport,
+    /// `data=`.
+    pub data: DataPath,
+    /// `spin=`.
+    pub spin: Option<Duration>,
     /// `debug`.
     pub foreground: bool,
     /// `remount`.
@@ -123,6 +130,9 @@ impl Default for Draft {
             acl: true,
             timeout: None,
             threads: None,
+            transport: Transport::Auto,
+            data: DataPath::Auto,
+            spin: None,
             foreground: false,
             remount: false,
             allow_other: None,
@@ -293,6 +303,44 @@ impl Draft {
         match number(value)? {
             threads @ 1..=64 => self.threads = Some(threads as usize),
             _ => return Err("expected 1 to 64".into()),
+        }
+        Ok(())
+    }
+
+    /// `transport=`.
+    pub fn transport(&mut self, value: &[u8]) -> Set {
+        self.transport = word(
+            value,
+            &[
+                ("auto", Transport::Auto),
+                ("uring", Transport::Uring),
+                ("dev", Transport::Device),
+                ("fuser", Transport::Fuser),
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// `data=`.
+    pub fn data(&mut self, value: &[u8]) -> Set {
+        self.data = word(
+            value,
+            &[
+                ("auto", DataPath::Auto),
+                ("passthrough", DataPath::Passthrough),
+                ("selected", DataPath::Selected),
+                ("cached", DataPath::Cached),
+                ("unopened", DataPath::Unopened),
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// `spin=` in microseconds.
+    pub fn spin(&mut self, value: &[u8]) -> Set {
+        match number(value)? {
+            micros @ 0..=1000 => self.spin = Some(Duration::from_micros(micros.into())),
+            _ => return Err("expected 0 to 1000 microseconds".into()),
         }
         Ok(())
     }

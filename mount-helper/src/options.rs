@@ -79,6 +79,9 @@ pub const TABLE: &[Known] = &[
     // How requests are served.
     known("threads", Value(Draft::threads)),
     known("threaded", Value(Draft::threaded)),
+    known("transport", Value(Draft::transport)),
+    known("data", Value(Draft::data)),
+    known("spin", Value(Draft::spin)),
     known("timeout", Value(Draft::timeout)),
     known("fsync", Value(Draft::fsync)),
     known("debug", Mark(|draft| draft.foreground = true)),

@@ -7,10 +7,12 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::mount::MountFlags;
 use unionfs::Config;
 use unionfs::config::{Namespace, RedirectDir, Squash, UpperDirs};
+use unionfs::fuse::SessionConfig;
 
 use crate::args::{Command, Words};
 use crate::draft::{Draft, Redirect};
@@ -22,8 +24,8 @@ use crate::standing::Standing;
 pub struct Request {
     /// What the union is made of.
     pub union: Config,
-    /// How many threads serve it.
-    pub threads: usize,
+    /// How it is served.
+    pub session: SessionConfig,
     /// What is mounted where.
     pub mount: MountRequest,
 }
@@ -59,6 +61,9 @@ pub enum Access {
     Owner,
 }
 
+/// How long a thread looks for the next request: longer than a client on another
+/// processor takes to send one, shorter than anybody notices.
+const SPIN: Duration = Duration::from_micros(50);
 /// More threads than this only wait for each other in a union.
 const MOST_THREADS: usize = 4;
 
@@ -95,8 +100,13 @@ pub fn settle(draft: Draft, command: &Command, standing: Standing) -> Result<Req
         standing,
     };
     let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get());
-    let threads = draft.threads.unwrap_or(cpus.clamp(2, MOST_THREADS));
-    Ok(Request { union: union(draft, standing, flags)?, threads, mount })
+    let session = SessionConfig {
+        threads: draft.threads.unwrap_or(cpus.clamp(2, MOST_THREADS)),
+        transport: draft.transport,
+        data: draft.data,
+        spin: draft.spin.unwrap_or(if cpus > 1 { SPIN } else { Duration::ZERO }),
+    };
+    Ok(Request { union: union(draft, standing, flags)?, session, mount })
 }
 
 /// The flags where nobody said anything.

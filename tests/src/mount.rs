@@ -149,9 +149,12 @@ impl Mount {
             Driver::Runionfs => {
                 // Named `runionfs` it takes fuse-overlayfs's words, where `-f`
                 // means foreground. As root alone, all that the kernel offers
-                // is asked for, since that is what we compare with.
+                // is asked for, since that is what we compare with. How it is
+                // served (`transport=`, `data=`), TESTS_OPTIONS says.
                 let mut command = Command::new(binary::mount_runionfs()?);
-                command.arg0("runionfs").args(["-f", "-o", "suid,dev", "-o"]).arg(layers.option_string());
+                let served = std::env::var("TESTS_OPTIONS").unwrap_or_default();
+                command.arg0("runionfs").args(["-f", "-o", "suid,dev", "-o", &served, "-o"]);
+                command.arg(layers.option_string());
                 Some(start(command.arg(path), path)?)
             }
             Driver::FuseOverlayfs => {

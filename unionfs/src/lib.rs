@@ -52,6 +52,7 @@ use std::os::fd::AsFd;
 use rustix::io::Errno;
 
 use ids::IdMap;
+use inode::idle::IdleFiles;
 use inode::number::Numbers;
 use inode::table::{Key, Side, Table};
 use inode::{Body, Dir, Inode, NodeId, Traits};
@@ -74,6 +75,10 @@ pub struct Union {
     stats: Stats,
     /// Directories whose attributes changed without the kernel's knowledge.
     changed: Mutex<Vec<NodeId>>,
+    /// Set once a kernel takes files over; none does in a union without a mount.
+    passthrough: std::sync::OnceLock<ops::Passthrough>,
+    /// Files that are open for whoever asks next.
+    idle: IdleFiles,
 }
 
 impl Union {
@@ -120,6 +125,8 @@ impl Union {
             numbers: Numbers::default(),
             stats: Stats::default(),
             changed: Mutex::new(Vec::new()),
+            passthrough: std::sync::OnceLock::new(),
+            idle: IdleFiles::default(),
             config,
         })
     }
@@ -134,6 +141,12 @@ impl Union {
     /// again.
     pub fn take_changed(&self) -> Vec<NodeId> {
         std::mem::take(&mut *self.changed.lock())
+    }
+
+    /// Tells the union that files are read and written without being opened
+    /// first: at most `limit` of them are kept open between.
+    pub fn spare_opens(&self, limit: usize) {
+        self.idle.set_limit(limit);
     }
 
     /// What the union was opened with.

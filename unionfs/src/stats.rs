@@ -41,63 +41,15 @@ impl Stats {
     }
 }
 
-/// The protocol's names of its opcodes, from `linux/fuse.h`.
-const NAMES: [(usize, &str); 44] = [
-    (1, "LOOKUP"),
-    (2, "FORGET"),
-    (3, "GETATTR"),
-    (4, "SETATTR"),
-    (5, "READLINK"),
-    (6, "SYMLINK"),
-    (8, "MKNOD"),
-    (9, "MKDIR"),
-    (10, "UNLINK"),
-    (11, "RMDIR"),
-    (12, "RENAME"),
-    (13, "LINK"),
-    (14, "OPEN"),
-    (15, "READ"),
-    (16, "WRITE"),
-    (17, "STATFS"),
-    (18, "RELEASE"),
-    (20, "FSYNC"),
-    (21, "SETXATTR"),
-    (22, "GETXATTR"),
-    (23, "LISTXATTR"),
-    (24, "REMOVEXATTR"),
-    (25, "FLUSH"),
-    (26, "INIT"),
-    (27, "OPENDIR"),
-    (28, "READDIR"),
-    (29, "RELEASEDIR"),
-    (30, "FSYNCDIR"),
-    (31, "GETLK"),
-    (32, "SETLK"),
-    (33, "SETLKW"),
-    (34, "ACCESS"),
-    (35, "CREATE"),
-    (36, "INTERRUPT"),
-    (37, "BMAP"),
-    (38, "DESTROY"),
-    (39, "IOCTL"),
-    (40, "POLL"),
-    (42, "BATCH_FORGET"),
-    (43, "FALLOCATE"),
-    (44, "READDIRPLUS"),
-    (45, "RENAME2"),
-    (46, "LSEEK"),
-    (47, "COPY_FILE_RANGE"),
-];
-
 impl Union {
     /// The counters as a JSON object; requests that never came are left out.
     pub fn stats_json(&self) -> String {
         let stats = &self.stats;
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let requests: Vec<String> = NAMES
+        let requests: Vec<String> = crate::fuse::abi::OPCODES
             .iter()
             .filter_map(|(opcode, name)| {
-                let count = get(stats.requests.get(*opcode)?);
+                let count = get(stats.requests.get(*opcode as usize)?);
                 (count > 0).then(|| format!("\"{name}\":{count}"))
             })
             .collect();

@@ -36,12 +36,11 @@ fn s68_a_killed_daemon_leaves_the_old_or_the_new() {
         std::thread::scope(|scope| {
             let dir = s.at("d");
             let writer = scope.spawn(move || {
-                // Until the daemon is gone.
-                let mut changed = 0;
-                while fs::OpenOptions::new().append(true).open(dir.join(format!("{changed}"))).is_ok() {
-                    changed += 1;
-                }
-                changed
+                // Until the daemon is gone. The length stays: a copy is all that happens.
+                let copy = |number: usize| {
+                    fs::OpenOptions::new().append(true).open(dir.join(format!("{number}")))?.set_len(50_000)
+                };
+                (0..200).take_while(|number| copy(*number).is_ok()).count()
             });
             while s.stat("copy_ups") < 20 {
                 std::thread::yield_now();

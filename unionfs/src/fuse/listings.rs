@@ -1,49 +1,49 @@
-//! Open directories: what each has listed so far.
+//! Directories being listed: the names of each as they were at its start.
+//!
+//! Kept by node, not by open directory: the kernel opens those by itself. A
+//! listing goes when its end was read, or when too many others came after it;
+//! it is made anew then, and positions, being hashes of names, still hold.
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 
 use crate::Union;
 use crate::error::Result;
 use crate::inode::NodeId;
 use crate::ops::Entries;
-use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex};
 
-/// Open directories by handle.
+/// Listings kept at a time: as many as there may be readers at work.
+const KEPT: usize = 64;
+
+/// The listings being read, latest last.
 #[derive(Default)]
-pub struct Listings {
-    next: AtomicU64,
-    open: Mutex<HashMap<u64, Option<Arc<Entries>>>>,
-}
+pub struct Listings(Mutex<VecDeque<(NodeId, Arc<Entries>)>>);
 
 impl Listings {
-    /// A handle; nothing is listed yet.
-    pub fn open(&self) -> u64 {
-        let handle = self.next.fetch_add(1, Ordering::Relaxed);
-        self.open.lock().insert(handle, None);
-        handle
-    }
-
-    /// Ends a handle.
-    pub fn close(&self, handle: u64) {
-        let entries = self.open.lock().remove(&handle);
-        drop(entries);
-    }
-
     /// The names as of the last time the start was read.
     ///
     /// # Errors
     /// What listing gave.
-    pub fn entries(&self, union: &Union, node: NodeId, handle: u64, offset: u64) -> Result<Arc<Entries>> {
+    pub fn entries(&self, union: &Union, node: NodeId, offset: u64) -> Result<Arc<Entries>> {
         if offset > 0 {
-            if let Some(Some(entries)) = self.open.lock().get(&handle) {
-                return Ok(entries.clone());
+            if let Some(entries) = self.kept(node, offset) {
+                return Ok(entries);
             }
         }
         let entries = Arc::new(union.list(node)?);
-        if let Some(slot) = self.open.lock().get_mut(&handle) {
-            *slot = Some(entries.clone());
+        let mut kept = self.0.lock();
+        kept.retain(|(other, _)| *other != node);
+        if kept.len() == KEPT {
+            kept.pop_front();
         }
+        kept.push_back((node, entries.clone()));
         Ok(entries)
+    }
+
+    fn kept(&self, node: NodeId, offset: u64) -> Option<Arc<Entries>> {
+        let mut kept = self.0.lock();
+        let at = kept.iter().position(|(other, _)| *other == node)?;
+        let is_read = kept[at].1.from_offset(offset).is_empty();
+        if is_read { kept.remove(at).map(|(_, entries)| entries) } else { Some(kept[at].1.clone()) }
     }
 }

@@ -1,27 +1,108 @@
 //! The FUSE server: requests become calls of [`crate::ops`], their values
 //! replies. No decision about files is made here, and nothing outside this
-//! module names the protocol crate.
+//! module knows the protocol.
+//!
+//! | module | what |
+//! |---|---|
+//! | `abi` | the protocol's numbers and structures |
+//! | `request`, `reply` | bytes to operations, values to bytes |
+//! | `greeting` | INIT: what is offered, what is taken |
+//! | `server` | the dispatch table |
+//! | `channel` | `/dev/fuse` as reads and writes |
+//! | `device` | the transport that reads `/dev/fuse` |
+//! | `plain` | the crate `fuser` in the place of all of these: slower, and the cross-check |
 
-mod adapter;
-mod convert;
+pub(crate) mod abi;
+mod channel;
+mod device;
+mod greeting;
 mod listings;
+mod plain;
+mod reply;
+mod request;
+mod server;
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::Union;
-use adapter::Adapter;
+use crate::ops::Passthrough;
+use crate::sys::fuse::may_pass_through;
+use channel::Channel;
+use greeting::{Terms, Wishes};
+use server::{Opens, Server};
 
 /// How requests are served.
 #[derive(Clone, Debug)]
 pub struct SessionConfig {
     /// Threads that serve requests, at least one.
     pub threads: usize,
+    /// How requests arrive.
+    pub transport: Transport,
+    /// How file data reaches its readers.
+    pub data: DataPath,
+    /// How long a thread looks for the next request before it sleeps.
+    pub spin: Duration,
+}
+
+/// How requests arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// The fastest that the kernel has.
+    Auto,
+    /// Through io_uring, which the system's administrator must have allowed.
+    Uring,
+    /// By reading `/dev/fuse`.
+    Device,
+    /// By the crate `fuser`.
+    Fuser,
+}
+
+/// How file data reaches its readers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DataPath {
+    /// [`DataPath::Selected`] for the system's administrator, else
+    /// [`DataPath::Unopened`].
+    Auto,
+    /// Every file that the kernel takes is passed through to it.
+    Passthrough,
+    /// Passed through are files of the upper, and those of a lower that are
+    /// large or executable: who opens another one for writing keeps its node.
+    Selected,
+    /// Through the mount's page cache.
+    Cached,
+    /// Through the mount's page cache, and opens are not even asked for.
+    Unopened,
+}
+
+impl DataPath {
+    /// What it comes to here.
+    fn settle(self, transport: Transport) -> DataPath {
+        match self {
+            _ if transport == Transport::Fuser => DataPath::Cached,
+            DataPath::Auto if may_pass_through() => DataPath::Selected,
+            DataPath::Auto => DataPath::Unopened,
+            asked => asked,
+        }
+    }
+}
+
+/// How many files may stay open between requests: a part of those this process
+/// may have, the rest being for directories and for what is in use.
+fn files_kept_open() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 16);
+    usize::try_from(limit / 4).unwrap_or(usize::MAX).clamp(16, 1 << 16)
 }
 
 /// A union that answers on an open, mounted `/dev/fuse` descriptor.
-pub struct Session(fuser::Session<Adapter>);
+pub struct Session(Kind);
+
+enum Kind {
+    Plain(plain::Session),
+    Own { server: Server, channel: Channel, terms: Terms, config: SessionConfig },
+}
 
 impl Session {
     /// Takes the descriptor of a mount just made and greets the kernel; when
@@ -30,15 +111,30 @@ impl Session {
     /// # Errors
     /// What reading or writing the descriptor gave, or a kernel too old.
     pub fn start(union: Arc<Union>, device: OwnedFd, config: SessionConfig) -> io::Result<Session> {
-        let mut settings = fuser::Config::default();
-        settings.n_threads = Some(config.threads.max(1));
-        // Who may come in is the mount's `allow_other`; permissions are the
-        // kernel's to check.
-        let notifier = Arc::new(OnceLock::new());
-        let adapter = Adapter::new(union, notifier.clone());
-        let session = fuser::Session::from_fd(adapter, device, fuser::SessionACL::All, settings)?;
-        notifier.get_or_init(|| session.notifier());
-        Ok(Session(session))
+        if config.transport == Transport::Fuser {
+            return Ok(Session(Kind::Plain(plain::Session::start(union, device, config.threads)?)));
+        }
+        let data = config.data.settle(config.transport);
+        let wishes = Wishes {
+            acl: union.config().acl,
+            opens: if data == DataPath::Unopened { Opens::Spared } else { Opens::Answered },
+            passthrough: matches!(data, DataPath::Passthrough | DataPath::Selected),
+            uring: false,
+        };
+        let channel = Channel::new(Arc::new(device));
+        let terms = greeting::greet(&channel, &wishes)?;
+        if terms.passthrough {
+            let lowers = match data {
+                DataPath::Passthrough => crate::ops::PassedLowers::All,
+                _ => crate::ops::PassedLowers::Selected,
+            };
+            union.pass_through(Passthrough::new(channel.device().clone(), lowers));
+        }
+        if wishes.opens == Opens::Spared {
+            union.spare_opens(files_kept_open());
+        }
+        let server = Server::new(union, wishes.opens, channel.clone());
+        Ok(Session(Kind::Own { server, channel, terms, config }))
     }
 
     /// Serves until the file system is unmounted.
@@ -46,10 +142,9 @@ impl Session {
     /// # Errors
     /// What broke the connection, if not an unmount.
     pub fn run(self) -> io::Result<()> {
-        match self.0.run() {
-            // The unmount came while a thread was taking a request over.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => Ok(()),
-            result => result,
+        match self.0 {
+            Kind::Plain(session) => session.run(),
+            Kind::Own { server, channel, terms, config } => device::serve(&server, &channel, &terms, &config),
         }
     }
 }

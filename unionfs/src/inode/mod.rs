@@ -3,6 +3,7 @@
 //! A node outlives copy-up and rename, so descriptors, mappings and watches do.
 //! Nothing here makes a system call or knows a layer's contents.
 
+pub mod idle;
 pub mod number;
 pub mod table;
 
@@ -16,6 +17,7 @@ use crate::stack::names::{Merged, NameMap};
 use crate::stack::real::{Fd, Spot};
 use crate::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex, RwLock};
+use crate::sys::fuse::Backing;
 
 /// What the kernel calls a file by; also its `st_ino`, but for the root.
 pub type NodeId = u64;
@@ -128,6 +130,9 @@ pub struct FileState {
     pub has_origin: bool,
     /// The descriptor all its opens share, and how many they are.
     pub open: Option<Open>,
+    /// Whether the kernel's pages may be older than the file, which was written
+    /// past them.
+    pub is_stale: bool,
 }
 
 /// Where a file's metadata is.
@@ -148,6 +153,15 @@ pub struct Open {
     pub count: u64,
     /// The descriptor.
     pub data: Arc<Data>,
+    /// The file as the kernel knows it, if it reads and writes it by itself.
+    pub backing: Option<Backing>,
+}
+
+impl Open {
+    /// Opens of a file through the server.
+    pub fn new(count: u64, data: Arc<Data>) -> Open {
+        Open { count, data, backing: None }
+    }
 }
 
 /// A file's data, open.
@@ -192,6 +206,19 @@ impl Dir {
     }
 }
 
+impl File {
+    /// Gives up the descriptor of a file that nobody has open.
+    pub fn close_if_idle(&self) {
+        let mut state = self.state.write();
+        if state.open.as_ref().is_some_and(|open| open.count == 0) {
+            // Closed outside of the lock: it may be the end of a large file.
+            let last = state.open.take();
+            drop(state);
+            drop(last);
+        }
+    }
+}
+
 impl FileState {
     /// A file of a lower layer.
     pub fn lower(link: Link, spot: Spot, data: Option<Box<Spot>>) -> FileState {
@@ -202,6 +229,7 @@ impl FileState {
             nlink: None,
             has_origin: true,
             open: None,
+            is_stale: false,
         }
     }
 
@@ -214,6 +242,7 @@ impl FileState {
             nlink: None,
             has_origin: false,
             open: None,
+            is_stale: false,
         }
     }
 

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::ensure::Need;
 use super::owner::UPPER;
-use super::{Attr, Caller, file_of};
+use super::{Attr, Caller, SetId, file_of};
 use crate::Union;
 use crate::error::Result;
 use crate::inode::{Access, Body, Inode, NodeId, Place, ROOT};
@@ -29,6 +29,8 @@ pub struct SetAttr {
     pub atime: Option<SetTime>,
     /// Last change of content.
     pub mtime: Option<SetTime>,
+    /// What a change of size does to the set-id bits.
+    pub set_id: SetId,
 }
 
 impl SetAttr {
@@ -146,7 +148,7 @@ impl Union {
             Some(_) => rustix::fs::ftruncate(&data.fd, size)?,
             None => at::truncate(data.fd.as_fd(), size)?,
         }
-        self.drop_set_id(data.fd.as_fd(), caller)
+        self.drop_set_id(data.fd.as_fd(), set.set_id, caller)
     }
 
     /// Answers a change of nothing. That is `chown(-1, -1)`, which takes the
@@ -182,18 +184,42 @@ impl Union {
         stat.mode & (0o4000 | sgid)
     }
 
-    /// Takes the set-id bits of a file that someone who is not root changed:
-    /// the daemon's own privilege keeps the kernel from doing it.
-    pub(super) fn drop_set_id(&self, file: std::os::fd::BorrowedFd<'_>, caller: Caller) -> Result<()> {
-        if caller.uid == 0 {
-            return Ok(());
-        }
+    /// Takes the set-id bits of a file that was changed by someone who may not
+    /// keep them: the daemon's own privilege keeps the kernel from doing it.
+    pub(super) fn drop_set_id(
+        &self,
+        file: std::os::fd::BorrowedFd<'_>,
+        set_id: SetId,
+        caller: Caller,
+    ) -> Result<()> {
+        let caller = match set_id {
+            SetId::Keep => return Ok(()),
+            SetId::ByCaller if caller.uid == 0 => return Ok(()),
+            SetId::ByCaller => caller,
+            // Root too, where it lacks the capability.
+            SetId::Drop => Caller { uid: u32::MAX, ..caller },
+        };
         let stat = self.meant(UPPER, at::Target::Fd(file), &at::stat_fd(file)?)?;
         let dropped = self.set_id_lost(&stat, caller);
         if dropped != 0 && stat.kind() == FileType::RegularFile {
             self.own(at::Target::Fd(file), None, None, Some(stat.mode & !dropped))?;
         }
         Ok(())
+    }
+
+    /// Takes the set-gid bit, as the kernel asks when an owner who is not of the
+    /// file's group sets its ACL.
+    ///
+    /// # Errors
+    /// What the upper gave.
+    pub fn drop_set_gid(&self, id: NodeId) -> Result<()> {
+        let inode = self.inode(id)?;
+        let stat = self.meant_of(&inode, &self.stat(&inode)?)?;
+        if stat.mode & 0o2000 == 0 || inode.kind == FileType::Directory {
+            return Ok(());
+        }
+        self.ensure_upper(self.writable()?, &inode, Need::Metadata)?;
+        self.with_metadata(&inode, |target| self.own(target, None, None, Some(stat.mode & !0o2000)))
     }
 
     /// The target of a symlink.

@@ -13,13 +13,13 @@ use rustix::io::Errno;
 
 use super::lookup::Child;
 use super::owner::UPPER;
-use super::{Caller, Entry, OpenFor, Writable, creatable, dir_of, locate};
+use super::{Caller, Entry, OpenFor, Opened, Writable, creatable, dir_of, locate};
 use crate::Union;
 use crate::acl;
 use crate::copyup::staged::Staged;
 use crate::error::Result;
 use crate::inode::table::Side;
-use crate::inode::{Body, Dir, File, FileState, Inode, NodeId, Trait, Traits};
+use crate::inode::{Access, Body, Dir, File, FileState, Inode, NodeId, Place, Trait, Traits};
 use crate::name::Name;
 use crate::ondisk::marks::{self, DEFAULT_ACL, Mark};
 use crate::stack::names::{Merged, Slot, UpperSlot};
@@ -75,10 +75,15 @@ impl Make<'_> {
 /// Everything about the directory and the name that making needs.
 struct Site<'a> {
     upper: Writable<'a>,
-    parent: &'a Arc<Inode>,
-    dir: BorrowedFd<'a>,
+    heir: Heir<'a>,
     name: Name<'a>,
     slot: Slot,
+}
+
+/// What a new file has its owner, group and mode from.
+struct Heir<'a> {
+    parent: &'a Arc<Inode>,
+    dir: BorrowedFd<'a>,
     caller: Caller,
 }
 
@@ -98,20 +103,66 @@ impl Union {
     ///
     /// # Errors
     /// As [`Union::make`].
-    pub fn create(&self, parent: NodeId, name: &OsStr, mode: u32, caller: Caller) -> Result<Entry> {
+    pub fn create(&self, parent: NodeId, name: &OsStr, mode: u32, caller: Caller) -> Result<(Entry, Opened)> {
         let parent = self.inode(parent)?;
         let (child, file) = self.make_child(&parent, name, Make::File { mode }, caller)?;
         let entry = self.entry(&child)?;
         // The descriptor it was made with may do what its mode may forbid.
         let opened = match file {
-            Some(fd) => self.share_new(&child.inode, fd),
+            Some(fd) => {
+                self.share_new(&child.inode, fd).and_then(|()| self.opened(&child.inode, Access::Write))
+            }
             None => self.open_file(entry.id, OpenFor::Writing, caller),
         };
-        if let Err(error) = opened {
-            self.table.forget(entry.id, 1);
-            return Err(error);
+        match opened {
+            Ok(opened) => Ok((entry, opened)),
+            Err(error) => {
+                self.table.forget(entry.id, 1);
+                Err(error)
+            }
         }
-        Ok(entry)
+    }
+
+    /// Makes a regular file without a name and opens it; [`Union::link`] can
+    /// give it one.
+    ///
+    /// # Errors
+    /// `EROFS`, `EOPNOTSUPP` where the upper has no such files, or what it gave.
+    pub fn tmpfile(&self, parent: NodeId, mode: u32, caller: Caller) -> Result<(Entry, Opened)> {
+        let upper = self.writable()?;
+        let parent = self.inode(parent)?;
+        self.ensure_upper_dir(upper, &parent)?;
+        let dir = self.upper_fd(&parent)?;
+        let make = Make::File { mode };
+        let fd = match self.kept_in(make.kind()) {
+            // What is the caller's by an attribute is the daemon's on disk.
+            Some(_) => at::tmpfile(dir.as_fd(), 0o600)?,
+            None => {
+                let mode = self.mode_in_place(&parent, make, caller)?;
+                let _as_caller = self.as_caller(caller)?;
+                at::tmpfile(dir.as_fd(), mode)?
+            }
+        };
+        if self.kept_in(make.kind()).is_some() {
+            let heir = Heir { parent: &parent, dir: dir.as_fd(), caller };
+            self.inherit(&heir, Target::Fd(fd.as_fd()), make)?;
+        }
+        let stat = at::stat_fd(&fd)?;
+        let mut state = FileState::upper(locate::link(&parent, Name::new(b"#")?));
+        state.links.clear();
+        state.place = Place::Held(Arc::new(fd.try_clone().map_err(|_| Errno::MFILE)?));
+        let body = || Body::File(File { state: RwLock::new(state) });
+        let (key, number) = (self.key(Side::Upper, &stat), self.number(&stat));
+        let private = || self.numbers.private();
+        let (inode, _) = self.table.find_or_insert(Some(key), stat.kind(), number, private, body);
+        let entry = self.entry(&Child { inode: inode.clone(), stat })?;
+        match self.share_new(&inode, fd).and_then(|()| self.opened(&inode, Access::Write)) {
+            Ok(opened) => Ok((entry, opened)),
+            Err(error) => {
+                self.table.forget(entry.id, 1);
+                Err(error)
+            }
+        }
     }
 
     fn make_child(
@@ -135,7 +186,8 @@ impl Union {
         if slot.visible().is_some() {
             return Err(Errno::EXIST.into());
         }
-        let site = Site { upper, parent, dir: fd.as_fd(), name, slot, caller };
+        let heir = Heir { parent, dir: fd.as_fd(), caller };
+        let site = Site { upper, heir, name, slot };
         let is_staged = site.slot.upper == UpperSlot::Whiteout
             || site.slot.lower_shows()
             // What takes two steps is not done where it shows.
@@ -154,18 +206,24 @@ impl Union {
     /// Makes it where nothing is: one system call, as the caller. A regular file
     /// comes open.
     fn make_in_place(&self, site: &Site<'_>, make: Make<'_>) -> Result<Option<OwnedFd>> {
-        let mode = match self.traits(site.parent)?.has(Trait::DefaultAcl) {
-            true => make.mode(),
-            false => make.mode() & !site.caller.umask,
-        };
-        let _as_caller = self.as_caller(site.caller)?;
+        let mode = self.mode_in_place(site.heir.parent, make, site.heir.caller)?;
+        let _as_caller = self.as_caller(site.heir.caller)?;
         match make {
-            Make::File { .. } => return Ok(Some(at::create(site.dir, site.name, mode)?)),
-            Make::Dir { .. } => at::mkdir(site.dir, site.name, mode)?,
-            Make::Node { kind, rdev, .. } => at::mknod(site.dir, site.name, kind, mode, rdev)?,
-            Make::Symlink(target) => at::symlink(target, site.dir, site.name)?,
+            Make::File { .. } => return Ok(Some(at::create(site.heir.dir, site.name, mode)?)),
+            Make::Dir { .. } => at::mkdir(site.heir.dir, site.name, mode)?,
+            Make::Node { kind, rdev, .. } => at::mknod(site.heir.dir, site.name, kind, mode, rdev)?,
+            Make::Symlink(target) => at::symlink(target, site.heir.dir, site.name)?,
         }
         Ok(None)
+    }
+
+    /// The mode that is asked for in place: under a default ACL, the file system
+    /// takes the umask's part.
+    fn mode_in_place(&self, parent: &Inode, make: Make<'_>, caller: Caller) -> Result<u32> {
+        Ok(match self.traits(parent)?.has(Trait::DefaultAcl) {
+            true => make.mode(),
+            false => make.mode() & !caller.umask,
+        })
     }
 
     /// Makes it complete in the work directory and puts it in the place of a
@@ -175,7 +233,7 @@ impl Union {
             // What is the caller's by an attribute is the daemon's on disk.
             let _as_caller = match self.kept_in(make.kind()) {
                 Some(_) => creds::As::daemon()?,
-                None => self.as_caller(site.caller)?,
+                None => self.as_caller(site.heir.caller)?,
             };
             match make {
                 Make::File { .. } => Staged::named_file(&site.upper)?,
@@ -184,24 +242,24 @@ impl Union {
                 Make::Symlink(target) => Staged::symlink(&site.upper, target)?,
             }
         };
-        self.inherit(site, staged.target(), make)?;
+        self.inherit(&site.heir, staged.target(), make)?;
         if matches!(make, Make::Dir { .. }) && site.slot != Slot::ABSENT {
             marks::set(staged.target(), site.upper.namespace, Mark::Opaque, b"y")?;
         }
         match site.slot.upper {
-            UpperSlot::Absent => staged.publish(site.dir, site.name),
-            _ => staged.publish_over(site.dir, site.name),
+            UpperSlot::Absent => staged.publish(site.heir.dir, site.name),
+            _ => staged.publish_over(site.heir.dir, site.name),
         }
     }
 
     /// Gives a staged file what the file system gives one made in place: the
     /// group of a set-gid directory, and mode and ACLs from the default ACL or
     /// the umask.
-    fn inherit(&self, site: &Site<'_>, staged: Target<'_>, make: Make<'_>) -> Result<()> {
-        let parent = self.meant(UPPER, Target::Fd(site.dir), &at::stat_fd(site.dir)?)?;
+    fn inherit(&self, heir: &Heir<'_>, staged: Target<'_>, make: Make<'_>) -> Result<()> {
+        let parent = self.meant(UPPER, Target::Fd(heir.dir), &at::stat_fd(heir.dir)?)?;
         let mut mode = make.mode();
         if self.kept_in(make.kind()).is_some() {
-            let (uid, gid) = self.ids_on_disk(site.caller);
+            let (uid, gid) = self.ids_on_disk(heir.caller);
             self.own(staged, Some(uid), Some(gid), None)?;
         }
         if parent.mode & 0o2000 != 0 {
@@ -213,12 +271,12 @@ impl Union {
         if make.kind() == FileType::Symlink {
             return Ok(());
         }
-        let default = match self.traits(site.parent)?.has(Trait::DefaultAcl) {
-            true => xattr::get_vec(Target::Fd(site.dir), DEFAULT_ACL)?,
+        let default = match self.traits(heir.parent)?.has(Trait::DefaultAcl) {
+            true => xattr::get_vec(Target::Fd(heir.dir), DEFAULT_ACL)?,
             false => None,
         };
         let Some(default) = default else {
-            return self.own(staged, None, None, Some(mode & !site.caller.umask));
+            return self.own(staged, None, None, Some(mode & !heir.caller.umask));
         };
         let child = match make.kind() {
             FileType::Directory => acl::Child::Directory,

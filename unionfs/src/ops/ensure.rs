@@ -378,13 +378,16 @@ impl Union {
 
     /// Lets every open of the file see the upper's data from now on.
     fn switch_open(&self, state: &mut FileState, fd: Option<std::os::fd::OwnedFd>) -> Result<()> {
-        let Some(count) = state.open.as_ref().map(|open| open.count) else { return Ok(()) };
+        if state.open.is_none() {
+            return Ok(());
+        }
         let fd = match fd {
             Some(fd) => fd,
             None => self.with_place(state, |file| Ok(at::open_file(file, rustix::fs::OFlags::RDWR)?))?,
         };
-        let data = Arc::new(Data { fd, access: Access::Write });
-        state.open = Some(crate::inode::Open { count, data });
+        if let Some(open) = &mut state.open {
+            open.data = Arc::new(Data { fd, access: Access::Write });
+        }
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::ensure::Need;
-use super::{Caller, file_of};
+use super::{Caller, Opened, file_of};
 use crate::Union;
 use crate::error::Result;
 use crate::inode::{Access, Data, Inode, NodeId, Open};
@@ -23,8 +23,8 @@ pub enum OpenFor {
     Reading,
     /// Writing, and perhaps reading.
     Writing,
-    /// Writing, having thrown away what was in it.
-    Replacing,
+    /// Writing, having thrown away what was in it, and perhaps set-id bits.
+    Replacing(SetId),
 }
 
 /// What `SEEK_DATA` and `SEEK_HOLE` look for.
@@ -41,7 +41,7 @@ impl Union {
     ///
     /// # Errors
     /// `EROFS`, or what copying up or opening gave.
-    pub fn open_file(&self, id: NodeId, purpose: OpenFor, caller: Caller) -> Result<()> {
+    pub fn open_file(&self, id: NodeId, purpose: OpenFor, caller: Caller) -> Result<Opened> {
         let inode = self.inode(id)?;
         let access = match purpose {
             OpenFor::Reading => Access::Read,
@@ -49,20 +49,20 @@ impl Union {
                 self.ensure_upper(self.writable()?, &inode, Need::Data)?;
                 Access::Write
             }
-            OpenFor::Replacing => {
+            OpenFor::Replacing(_) => {
                 self.ensure_upper(self.writable()?, &inode, Need::Empty)?;
                 Access::Write
             }
         };
         let data = self.data_to_share(&inode, access, Count::OneMore)?;
-        if purpose == OpenFor::Replacing {
+        if let OpenFor::Replacing(set_id) = purpose {
             let truncated = rustix::fs::ftruncate(&data.fd, 0).map_err(Into::into);
-            if let Err(error) = truncated.and_then(|()| self.drop_set_id(data.fd.as_fd(), caller)) {
+            if let Err(error) = truncated.and_then(|()| self.drop_set_id(data.fd.as_fd(), set_id, caller)) {
                 self.release(id);
                 return Err(error);
             }
         }
-        Ok(())
+        self.opened(&inode, access)
     }
 
     /// Makes the descriptor of a file just made the one its opens share.
@@ -72,7 +72,7 @@ impl Union {
             open.count += 1;
         } else {
             let data = Arc::new(Data { fd, access: Access::Write });
-            state.open = Some(Open { count: 1, data });
+            state.open = Some(Open::new(1, data));
         }
         Ok(())
     }
@@ -84,12 +84,8 @@ impl Union {
         let mut state = file.state.write();
         let Some(open) = &mut state.open else { return };
         open.count = open.count.saturating_sub(1);
-        if open.count == 0 {
-            // Closed outside of the lock: it may be the end of a large file.
-            let last = state.open.take();
-            drop(state);
-            drop(last);
-        }
+        drop(state);
+        file.close_if_idle();
     }
 
     /// The shared descriptor, or one for this time only if the file is not open.
@@ -125,7 +121,13 @@ impl Union {
                 (Some(open), _) if open.data.access < access => open.data = data,
                 (Some(_), _) => {}
                 (None, Count::OneMore) => {
-                    state.open = Some(Open { count: 1, data: data.clone() });
+                    state.open = Some(Open::new(1, data.clone()));
+                    return Ok(data);
+                }
+                (None, Count::AsMany) if self.idle.is_kept() => {
+                    state.open = Some(Open::new(0, data.clone()));
+                    drop(state);
+                    self.idle.note(inode);
                     return Ok(data);
                 }
                 (None, Count::AsMany) => return Ok(data),
@@ -177,9 +179,7 @@ impl Union {
                 Err(_) => break,
             }
         }
-        if privilege == SetId::Drop {
-            self.drop_set_id(data.fd.as_fd(), Caller { uid: u32::MAX, ..caller })?;
-        }
+        self.drop_set_id(data.fd.as_fd(), privilege, caller)?;
         Ok(done)
     }
 
@@ -204,7 +204,7 @@ impl Union {
         let inode = self.inode(id)?;
         let data = self.writable_data(&inode)?;
         rustix::fs::fallocate(&data.fd, mode, offset, len)?;
-        self.drop_set_id(data.fd.as_fd(), caller)
+        self.drop_set_id(data.fd.as_fd(), SetId::ByCaller, caller)
     }
 
     /// Finds data or a hole.
@@ -239,7 +239,7 @@ impl Union {
         let (mut at, mut to_at) = (from.1, to.1);
         let copied =
             rustix::fs::copy_file_range(&source.fd, Some(&mut at), &target.fd, Some(&mut to_at), len)?;
-        self.drop_set_id(target.fd.as_fd(), caller)?;
+        self.drop_set_id(target.fd.as_fd(), SetId::ByCaller, caller)?;
         Ok(copied)
     }
 
@@ -268,6 +268,17 @@ impl Union {
         Ok(())
     }
 
+    /// Puts everything written so far on the upper's disk.
+    ///
+    /// # Errors
+    /// What the upper gave. A volatile union has nothing to do.
+    pub fn syncfs(&self) -> Result<()> {
+        match self.upper.as_ref().filter(|upper| upper.is_durable()) {
+            Some(upper) => upper.sync(),
+            None => Ok(()),
+        }
+    }
+
     fn fsync_dir(&self, inode: &Inode) -> Result<()> {
         let Ok(dir) = self.upper_fd(inode) else { return Ok(()) };
         rustix::fs::fsync(crate::sys::at::open_listing(dir.as_fd())?)?;
@@ -285,8 +296,11 @@ pub enum Sync {
 }
 
 /// Whether a write takes the set-id bits away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SetId {
+    /// Unless the caller is root.
+    #[default]
+    ByCaller,
     /// They stay: the kernel says that the writer may.
     Keep,
     /// They go.

@@ -16,6 +16,7 @@ mod locate;
 mod lookup;
 mod origin;
 mod owner;
+mod passthrough;
 mod remove;
 mod rename;
 mod statfs;
@@ -30,6 +31,7 @@ pub use create::Make;
 pub use dir::{Entries, ListedEntry};
 pub use io::{OpenFor, Seek, SetId, Sync};
 pub use link::Names;
+pub use passthrough::{Opened, PassedLowers, Passthrough};
 pub use statfs::FileSystemStat;
 pub use xattr::SetMode;
 

@@ -29,6 +29,8 @@ pub struct Layer {
     pub uuid: [u8; 16],
     /// Whether it was mounted `nosuid`.
     pub nosuid: bool,
+    /// Whether it is held so that nothing in it can be written.
+    pub is_sealed: bool,
     /// The attribute owners and modes are kept in, if they are.
     pub override_stat: Option<&'static CStr>,
     /// A descriptor file handles can be opened by, where the root is readable.
@@ -44,7 +46,7 @@ impl Layer {
         let context = |error: rustix::io::Errno| {
             Error::from(error).context(format_args!("cannot open layer {}", path.display()))
         };
-        let fd = mount::hold_root(path, config.submounts).map_err(context)?;
+        let mount::Root { fd, is_sealed } = mount::hold_root(path, config.submounts).map_err(context)?;
         let override_stat = override_stat(config, &fd)?;
         let handles = at::open_listing(fd.as_fd()).ok();
         let flags = rustix::fs::fstatvfs(&fd).map_err(context)?.f_flag;
@@ -52,6 +54,7 @@ impl Layer {
             path: path.to_owned(),
             uuid: handles.as_ref().map(|fd| handle::file_system_uuid(fd.as_fd())).unwrap_or_default(),
             nosuid: flags.contains(StatVfsMountFlags::NOSUID),
+            is_sealed,
             override_stat,
             handles,
             root: RealDir::root(id, fd),
@@ -106,9 +109,9 @@ impl Layers {
         }
         let mut hidden = HashSet::new();
         for path in &config.hidden {
-            let fd = mount::hold_root(path, Submounts::Cross)
+            let hidden_root = mount::hold_root(path, Submounts::Cross)
                 .map_err(|e| Error::from(e).context(format_args!("cannot hide {}", path.display())))?;
-            let stat = at::stat_fd(&fd)?;
+            let stat = at::stat_fd(&hidden_root.fd)?;
             hidden.insert((stat.dev, stat.ino));
         }
         Ok(Layers {

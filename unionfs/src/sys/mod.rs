@@ -4,6 +4,7 @@
 pub mod at;
 pub mod copy;
 pub mod creds;
+pub mod fuse;
 pub mod handle;
 pub mod mount;
 pub mod owned;

@@ -10,19 +10,39 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 
 use crate::config::Submounts;
 
+/// A layer's root.
+pub struct Root {
+    /// Its descriptor.
+    pub fd: OwnedFd,
+    /// Whether nothing below it can be written through it, by whatever means.
+    pub is_sealed: bool,
+}
+
+impl Root {
+    fn plain(path: &Path) -> Result<Root> {
+        Ok(Root { fd: hold_plainly(path)?, is_sealed: false })
+    }
+}
+
 /// Opens the directory at `path` (symlinks in it are followed: it is the
 /// caller's own word) and, with [`Submounts::Hide`], detaches it from what is
-/// mounted below.
-pub fn hold_root(path: &Path, submounts: Submounts) -> Result<OwnedFd> {
+/// mounted below and makes it read-only, where the caller may.
+///
+/// # Errors
+/// What opening it gave.
+pub fn hold_root(path: &Path, submounts: Submounts) -> Result<Root> {
     match submounts {
-        Submounts::Cross => hold_plainly(path),
+        Submounts::Cross => Root::plain(path),
         Submounts::Hide => {
             let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
             // EPERM without CAP_SYS_ADMIN, EINVAL where the mounts below are
             // locked by a user namespace: the plain directory then.
             match open_tree(fs::CWD, path, flags) {
-                Ok(fd) if fs::FileType::from_raw_mode(fs::fstat(&fd)?.st_mode).is_dir() => Ok(fd),
-                _ => hold_plainly(path),
+                Ok(fd) if fs::FileType::from_raw_mode(fs::fstat(&fd)?.st_mode).is_dir() => {
+                    let is_sealed = raw::seal(&fd).is_ok();
+                    Ok(Root { fd, is_sealed })
+                }
+                _ => Root::plain(path),
             }
         }
     }
@@ -67,4 +87,36 @@ fn cloned_pair([first, second]: [&Path; 2]) -> std::io::Result<[OwnedFd; 2]> {
 fn is_same(a: &OwnedFd, b: &OwnedFd) -> Result<bool> {
     let (a, b) = (fs::fstat(a)?, fs::fstat(b)?);
     Ok((a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
+}
+
+mod raw {
+    use std::os::fd::{AsRawFd, OwnedFd};
+
+    use rustix::io::Result;
+
+    /// Makes a detached mount read-only, and its access times stay.
+    pub fn seal(mount: &OwnedFd) -> Result<()> {
+        let wanted = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOATIME;
+        // The kernel takes the time attributes as one value: all others go.
+        set(mount, wanted, libc::MOUNT_ATTR__ATIME)
+            // A user namespace may not change what its mounts inherited.
+            .or_else(|_| set(mount, libc::MOUNT_ATTR_RDONLY, 0))
+    }
+
+    fn set(mount: &OwnedFd, set: u64, clear: u64) -> Result<()> {
+        let attributes = libc::mount_attr { attr_set: set, attr_clr: clear, propagation: 0, userns_fd: 0 };
+        // SAFETY: the path is a C string, `attributes` is read to the size given
+        // with it, and both outlive the call.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_mount_setattr,
+                mount.as_raw_fd(),
+                c"".as_ptr(),
+                libc::AT_EMPTY_PATH,
+                &raw const attributes,
+                size_of::<libc::mount_attr>(),
+            )
+        };
+        if result == 0 { Ok(()) } else { Err(super::super::at::last_errno()) }
+    }
 }

@@ -15,9 +15,10 @@ use fuser::{
 };
 use rustix::fs::{FallocateFlags, FileType};
 
-use super::convert::{absent, decode_device, entry_attr, file_attr, file_type, lifetime, set_time};
-use super::listings::Listings;
+use super::convert::{absent, entry_attr, file_attr, file_type, lifetime, set_time};
 use crate::error::{Error, Result};
+use crate::fuse::listings::Listings;
+use crate::fuse::reply::decode_device;
 use crate::ops::{Caller, Entry, Make, Names, OpenFor, Seek, SetAttr, SetId, SetMode, Sync};
 use crate::sync::atomic::Ordering;
 use crate::sys::creds;
@@ -197,7 +198,8 @@ impl Filesystem for Adapter {
         // kernel leaves that to us.
         let is_ftruncate = size.is_some() && handle.is_some();
         let mtime = mtime.or(is_ftruncate.then_some(TimeOrNow::Now));
-        let set = SetAttr { mode, uid, gid, size, atime: atime.map(set_time), mtime: mtime.map(set_time) };
+        let (atime, mtime) = (atime.map(set_time), mtime.map(set_time));
+        let set = SetAttr { mode, uid, gid, size, atime, mtime, set_id: SetId::ByCaller };
         match self.told(self.union.setattr(node.0, &set, self.caller(request, 0))) {
             Ok(attr) => reply.attr(&self.lifetime, &file_attr(&attr)),
             Err(error) => reply.error(errno(&error)),
@@ -287,12 +289,13 @@ impl Filesystem for Adapter {
         self.count(14);
         let is_reading = flags.0 & libc::O_ACCMODE == libc::O_RDONLY;
         let purpose = match (flags.0 & libc::O_TRUNC != 0, is_reading) {
-            (true, _) => OpenFor::Replacing,
+            (true, _) => OpenFor::Replacing(SetId::ByCaller),
             (false, true) => OpenFor::Reading,
             (false, false) => OpenFor::Writing,
         };
         match self.told(self.union.open_file(node.0, purpose, self.caller(request, 0))) {
-            Ok(()) => reply.opened(NO_HANDLE, FopenFlags::FOPEN_KEEP_CACHE),
+            // Nothing is passed through to the kernel here.
+            Ok(_) => reply.opened(NO_HANDLE, FopenFlags::FOPEN_KEEP_CACHE),
             Err(error) => reply.error(errno(&error)),
         }
     }
@@ -371,19 +374,19 @@ impl Filesystem for Adapter {
     fn opendir(&self, _request: &Request, _node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         self.count(27);
         let flags = FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE;
-        reply.opened(FileHandle(self.listings.open()), flags);
+        reply.opened(NO_HANDLE, flags);
     }
 
     fn readdir(
         &self,
         _request: &Request,
         node: INodeNo,
-        handle: FileHandle,
+        _handle: FileHandle,
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
         self.count(28);
-        let entries = match self.listings.entries(&self.union, node.0, handle.0, offset) {
+        let entries = match self.listings.entries(&self.union, node.0, offset) {
             Ok(entries) => entries,
             Err(error) => return reply.error(errno(&error)),
         };
@@ -400,12 +403,12 @@ impl Filesystem for Adapter {
         &self,
         _request: &Request,
         node: INodeNo,
-        handle: FileHandle,
+        _handle: FileHandle,
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
         self.count(44);
-        let entries = match self.listings.entries(&self.union, node.0, handle.0, offset) {
+        let entries = match self.listings.entries(&self.union, node.0, offset) {
             Ok(entries) => entries,
             Err(error) => return reply.error(errno(&error)),
         };
@@ -441,12 +444,11 @@ impl Filesystem for Adapter {
         &self,
         _request: &Request,
         _node: INodeNo,
-        handle: FileHandle,
+        _handle: FileHandle,
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
         self.count(29);
-        self.listings.close(handle.0);
         reply.ok();
     }
 
@@ -527,7 +529,7 @@ impl Filesystem for Adapter {
     ) {
         self.count(35);
         match self.told(self.union.create(parent.0, name, mode, self.caller(request, umask))) {
-            Ok(entry) => {
+            Ok((entry, _)) => {
                 let attr = entry_attr(&entry);
                 reply.created(&self.lifetime, &attr, GENERATION, NO_HANDLE, FopenFlags::FOPEN_KEEP_CACHE);
             }

@@ -1,0 +1,132 @@
+//! Files that the kernel reads and writes by itself, once it is told which.
+//!
+//! All opens of a node are of one kind, as the kernel demands: with the first
+//! one a file is registered, or not, and the others follow until the last is
+//! released. Nothing of a lower that could ever be written through the mount is
+//! registered: its readers would not see the copy.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use super::file_of;
+use crate::error::Result;
+use crate::inode::{Access, FileState, Inode, Place};
+use crate::stack::real::LayerId;
+use crate::sync::Arc;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sys::at::{self, Stat};
+use crate::sys::fuse::Backing;
+use crate::{Union, log};
+
+/// How an open file's data reaches its user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// Through the kernel's pages, those of earlier opens too.
+    Cached,
+    /// Through the kernel's pages, but none of those there are.
+    CachedAnew,
+    /// Past us: the kernel reads and writes the file of this number.
+    Passthrough(i32),
+}
+
+/// Which files of the lowers are passed through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PassedLowers {
+    /// All.
+    All,
+    /// Large and executable ones, where one copy in memory for all mounts pays.
+    Selected,
+}
+
+/// From this size on a lower file is large, bytes.
+const LARGE: u64 = 256 * 1024;
+
+/// A kernel that takes files over.
+pub struct Passthrough {
+    device: Arc<OwnedFd>,
+    lowers: PassedLowers,
+    /// Whether files of the upper, and of the lowers, were found to be of a
+    /// file system that the kernel takes none of.
+    is_refused: [AtomicBool; 2],
+}
+
+impl Passthrough {
+    /// By a connection that has it negotiated.
+    pub fn new(device: Arc<OwnedFd>, lowers: PassedLowers) -> Passthrough {
+        Passthrough { device, lowers, is_refused: Default::default() }
+    }
+}
+
+impl Union {
+    /// Lets a kernel take files over from now on.
+    pub fn pass_through(&self, by: Passthrough) {
+        if self.passthrough.set(by).is_err() {
+            log::warn(format_args!("a union is served twice"));
+        }
+    }
+
+    /// How the kernel is to treat an open that has just been counted.
+    ///
+    /// # Errors
+    /// `EISDIR`.
+    pub(super) fn opened(&self, inode: &Inode, access: Access) -> Result<Opened> {
+        let mut state = file_of(inode)?.state.write();
+        let Some(passthrough) = self.passthrough.get() else { return Ok(Opened::Cached) };
+        if state.open.as_ref().is_some_and(|open| open.count == 1 && open.backing.is_none()) {
+            let backing = self.register(passthrough, &state);
+            if let Some(open) = &mut state.open {
+                open.backing = backing;
+            }
+        }
+        match state.open.as_ref().and_then(|open| open.backing.as_ref()).map(Backing::id) {
+            Some(id) => {
+                state.is_stale |= access == Access::Write;
+                Ok(Opened::Passthrough(id))
+            }
+            None if std::mem::take(&mut state.is_stale) => Ok(Opened::CachedAnew),
+            None => Ok(Opened::Cached),
+        }
+    }
+
+    /// Registers a file that is opened for the first time, if it may be.
+    fn register(&self, passthrough: &Passthrough, state: &FileState) -> Option<Backing> {
+        let open = state.open.as_ref()?;
+        let side = match &state.place {
+            _ if state.data.is_some() => return None,
+            Place::Lower(spot) => self.is_passed(spot.dir.layer).then_some(1)?,
+            Place::Upper | Place::Index(_) | Place::Held(_) => 0,
+        };
+        let is_refused = passthrough.is_refused.get(side)?;
+        if is_refused.load(Ordering::Relaxed) {
+            return None;
+        }
+        let stat = at::stat_fd(&open.data.fd).ok()?;
+        if !suits(&stat, side == 1 && passthrough.lowers == PassedLowers::Selected) {
+            return None;
+        }
+        match Backing::open(&passthrough.device, open.data.fd.as_fd()) {
+            Ok(backing) => Some(backing),
+            Err(Errno::LOOP | Errno::PERM | Errno::OPNOTSUPP) => {
+                is_refused.store(true, Ordering::Relaxed);
+                None
+            }
+            // Out of memory or descriptors: this time through us.
+            Err(_) => None,
+        }
+    }
+
+    /// Whether files of a lower may be passed through: it is held so that
+    /// nobody can write to it, and nobody can ask for a copy.
+    fn is_passed(&self, layer: LayerId) -> bool {
+        self.upper.is_none() && self.layers.get(layer).is_some_and(|layer| layer.is_sealed)
+    }
+}
+
+/// Whether a file is one to be passed through. Set-id bits must go when it is
+/// written, which the kernel leaves to us.
+fn suits(stat: &Stat, only_selected: bool) -> bool {
+    let is_plain = stat.mode & 0o6000 == 0;
+    let is_selected = stat.size >= LARGE || stat.mode & 0o111 != 0;
+    is_plain && (is_selected || !only_selected)
+}
