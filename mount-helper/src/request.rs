@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::mount::MountFlags;
 use unionfs::Config;
 use unionfs::config::{Namespace, RedirectDir, Squash, UpperDirs};
-use unionfs::fuse::SessionConfig;
+use unionfs::fuse::{DataPath, SessionConfig, Transport};
 
 use crate::args::{Command, Words};
 use crate::draft::{Draft, Redirect};
@@ -100,6 +100,10 @@ pub fn settle(draft: Draft, command: &Command, standing: Standing) -> Result<Req
         standing,
     };
     let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get());
+    if draft.transport == Transport::Fuser && !matches!(draft.data, DataPath::Auto | DataPath::Cached) {
+        return Err(Failure::usage("transport=fuser serves file data through the page cache alone")
+            .hint("data=cached, or another transport"));
+    }
     let session = SessionConfig {
         threads: draft.threads.unwrap_or(cpus.clamp(2, MOST_THREADS)),
         transport: draft.transport,

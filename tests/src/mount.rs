@@ -67,6 +67,8 @@ pub struct Layers {
     /// More options, in the kernel's words (`name` or `name=value`). Empty
     /// means [`FEATURES`] for the kernel and the defaults for the others.
     pub options: Vec<String>,
+    /// How ours is served, beyond what `TESTS_OPTIONS` says (`data=cached`).
+    pub served: String,
 }
 
 impl Layers {
@@ -153,8 +155,8 @@ impl Mount {
                 // served (`transport=`, `data=`), TESTS_OPTIONS says.
                 let mut command = Command::new(binary::mount_runionfs()?);
                 let served = std::env::var("TESTS_OPTIONS").unwrap_or_default();
-                command.arg0("runionfs").args(["-f", "-o", "suid,dev", "-o", &served, "-o"]);
-                command.arg(layers.option_string());
+                command.arg0("runionfs").args(["-f", "-o", "suid,dev", "-o", &served, "-o", &layers.served]);
+                command.arg("-o").arg(layers.option_string());
                 Some(start(command.arg(path), path)?)
             }
             Driver::FuseOverlayfs => {

@@ -60,6 +60,7 @@ use stack::layer::Layers;
 use stack::names::Merged;
 use stack::upper::Upper;
 use stats::Stats;
+use sync::atomic::AtomicU64;
 use sync::{Arc, Mutex, RwLock};
 
 /// One union: its layers and everything known about them.
@@ -77,6 +78,9 @@ pub struct Union {
     changed: Mutex<Vec<NodeId>>,
     /// Set once a kernel takes files over; none does in a union without a mount.
     passthrough: std::sync::OnceLock<ops::Passthrough>,
+    /// The node whose capability was taken away last: who does so is about to
+    /// write to it.
+    uncapped: AtomicU64,
     /// Files that are open for whoever asks next.
     idle: IdleFiles,
 }
@@ -127,6 +131,7 @@ impl Union {
             changed: Mutex::new(Vec::new()),
             passthrough: std::sync::OnceLock::new(),
             idle: IdleFiles::default(),
+            uncapped: AtomicU64::new(0),
             config,
         })
     }

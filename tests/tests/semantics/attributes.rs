@@ -1,11 +1,12 @@
 //! Attributes: times, extended attributes, ours and everybody's, statfs.
 
-use std::fs::{self, File};
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, XattrFlags, lsetxattr, utimensat,
+    AtFlags, CWD, StatxFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, XattrFlags, lsetxattr, statx,
+    utimensat,
 };
 use rustix::io::Errno;
 use tests::scratch::{Backing, Scratch};
@@ -162,7 +163,7 @@ fn s60_virtual_attributes_answer_questions() {
 
 #[test]
 fn s61_statfs_is_the_uppers() {
-    let plan = Plan::new(1, |l| put(&l[0], "f", "x").unwrap()).on(Backing::Ext4(64));
+    let plan = Plan::new(1, |l| put(&l[0], "f", "x").unwrap()).on(Backing::Ext4(64)).served("transport=dev");
     plan.same(|s| {
         let numbers = |path: &Path| {
             let stat = rustix::fs::statvfs(path).unwrap();
@@ -186,5 +187,22 @@ fn s61_statfs_is_the_uppers() {
         s.remount();
         assert_eq!(numbers(&s.at(""))[..5], numbers(&s.lower(0, ""))[..5], "{:?}", s.driver);
         s.unmount();
+    });
+}
+
+#[test]
+fn s100_statx_tells_the_time_of_birth() {
+    let plan = Plan::new(1, |l| put(&l[0], "f", "x").unwrap()).on(Backing::Ext4(64)).served("transport=dev");
+    plan.same(|s| {
+        let born = |path: &Path| {
+            let stat = statx(CWD, path, AtFlags::empty(), StatxFlags::BTIME).unwrap();
+            (stat.stx_mask & StatxFlags::BTIME.bits() != 0).then_some(stat.stx_btime)
+        };
+        let time = |born: Option<rustix::fs::StatxTimestamp>| born.map(|time| (time.tv_sec, time.tv_nsec));
+        assert_eq!(time(born(&s.at("f"))), time(born(&s.lower(0, "f"))));
+        fs::set_permissions(s.at("f"), Permissions::from_mode(0o600)).unwrap();
+        s.remount();
+        // Of the copy, from then on.
+        time(born(&s.at("f"))) == time(born(&s.upper("f")))
     });
 }

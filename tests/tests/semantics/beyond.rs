@@ -230,7 +230,8 @@ fn s86_a_store_through_a_mapping_takes_capabilities() {
     let plan = Plan::new(1, |l| {
         put(&l[0], "f", vec![1; 10_000]).unwrap();
         set_xattr(&l[0].join("f"), "security.capability", CAPABILITY).unwrap();
-    });
+    })
+    .served("data=cached");
     let (ours, kernel) = plan.both(|s| {
         let file = edit(&s.at("f"));
         let before = xattr(&s.at("f"), "security.capability").is_ok();

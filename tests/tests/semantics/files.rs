@@ -1,7 +1,8 @@
 //! Copy-up: what is copied, when, and how often.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +16,7 @@ use tests::scratch::{Backing, Scratch};
 use tests::stage::put;
 use tests::tree::{Aspect, Tree};
 
-use crate::scene::{Plan, Scene, bytes, run, set_xattr, xattr};
+use crate::scene::{Plan, Scene, bytes, names, run, set_xattr, xattr};
 
 /// Sets both times, to the nanosecond.
 pub fn set_times(path: &Path, seconds: i64) {
@@ -26,6 +27,9 @@ pub fn set_times(path: &Path, seconds: i64) {
 
 /// `cap_net_raw=ep`, as it is kept in `security.capability`.
 pub const CAPABILITY: [u8; 20] = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// Files are copied when they are opened for writing.
+const OPENS_ARE_TOLD: &str = "data=cached";
 
 #[test]
 fn s20_a_copy_is_exact() {
@@ -42,7 +46,8 @@ fn s20_a_copy_is_exact() {
         assert!(run("setfacl", &["-d", "-m", "u:7:rwx", l[0].join("d").to_str().unwrap()]).0);
         set_times(&file, -12_345);
         set_times(&l[0].join("d"), 54_321);
-    });
+    })
+    .served(OPENS_ARE_TOLD);
     for backing in [Backing::Tmpfs, Backing::Ext4(64)] {
         let plan = Plan { backing, ..plan };
         let copy = |s: &mut Scene| {
@@ -76,8 +81,16 @@ fn s21_data_is_copied_when_it_is_opened_for_writing() {
             put(&l[0], name, bytes(100_000)).unwrap();
         }
     });
-    plan.ours(|s| {
-        let copied = |s: &Scene| (s.stat("copy_ups"), s.stat("copied_bytes"));
+    let copied = |s: &Scene| (s.stat("copy_ups"), s.stat("copied_bytes"));
+    plan.served("transport=dev,data=unopened").ours(|s| {
+        let file = OpenOptions::new().append(true).open(s.at("written")).unwrap();
+        assert_eq!(copied(s), (0, 0), "opens are not told");
+        file.write_all_at(b"x", 0).unwrap();
+        assert_eq!(copied(s), (1, 100_000));
+        fs::write(s.at("truncated"), "new").unwrap();
+        assert_eq!(copied(s), (2, 100_000));
+    });
+    plan.served(OPENS_ARE_TOLD).ours(|s| {
         fs::read(s.at("read")).unwrap();
         fs::metadata(s.at("read")).unwrap();
         fs::remove_file(s.at("removed")).unwrap();
@@ -285,8 +298,11 @@ fn s27_a_copy_up_keeps_nobody_else_waiting() {
         ["source", "slow", "fast", "upper", "work", "merged"].map(|name| scratch.dir(name).unwrap());
     put(&source, "slow-file", bytes(1 << 20)).unwrap();
     put(&fast, "fast-file", "fast").unwrap();
-    let lower = Mount::new(Driver::Runionfs, &Layers::read_only(&[&source]), &slow).unwrap();
-    let layers = Layers::writable(&[&fast, &slow], &upper, &work);
+    let mut layers = Layers::read_only(&[&source]);
+    layers.served = OPENS_ARE_TOLD.to_owned();
+    let lower = Mount::new(Driver::Runionfs, &layers, &slow).unwrap();
+    let mut layers = Layers::writable(&[&fast, &slow], &upper, &work);
+    layers.served = OPENS_ARE_TOLD.to_owned();
     let mount = Mount::new(Driver::Runionfs, &layers, &merged).unwrap();
     assert_eq!(fs::metadata(merged.join("slow-file")).unwrap().len(), 1 << 20);
     let is_done = AtomicBool::new(false);
@@ -321,4 +337,36 @@ fn s27_a_copy_up_keeps_nobody_else_waiting() {
     mount.unmount().unwrap();
     lower.unmount().unwrap();
     assert!(fs::read(upper.join("slow-file")).unwrap() == bytes(1 << 20));
+}
+
+#[test]
+fn s99_files_without_a_name_can_be_named() {
+    let plan = Plan::new(1, |l| put(&l[0], "d/old", "old").unwrap()).served("transport=dev");
+    for backing in [Backing::Tmpfs, Backing::Ext4(64)] {
+        let seen = Plan { backing, ..plan }.same(|s| {
+            let unnamed = |mode: u32| {
+                let flags = libc::O_TMPFILE;
+                OpenOptions::new().read(true).write(true).mode(mode).custom_flags(flags).open(s.at("d"))
+            };
+            let file = unnamed(0o6751).unwrap();
+            file.write_all_at(b"written", 0).unwrap();
+            let before = file.metadata().unwrap();
+            let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+            rustix::fs::linkat(CWD, &path, CWD, s.at("d/new"), AtFlags::SYMLINK_FOLLOW).unwrap();
+            fs::remove_file(s.at("d/old")).unwrap();
+            // Another one takes a whiteout's place.
+            let second = unnamed(0o600).unwrap();
+            let path = format!("/proc/self/fd/{}", second.as_raw_fd());
+            rustix::fs::linkat(CWD, &path, CWD, s.at("d/old"), AtFlags::SYMLINK_FOLLOW).unwrap();
+            drop(second);
+            let gone = unnamed(0o600).unwrap();
+            gone.write_all_at(b"x", 0).unwrap();
+            drop((gone, file));
+            s.remount();
+            let after = fs::metadata(s.at("d/new")).unwrap();
+            let told = |m: &fs::Metadata| (m.mode(), m.uid(), m.len(), m.nlink());
+            (told(&before), told(&after), fs::read(s.at("d/new")).unwrap(), names(&s.at("d")))
+        });
+        assert_eq!(seen.3, ["new", "old"]);
+    }
 }

@@ -15,12 +15,13 @@ use tests::scratch::{Backing, Scratch};
 use tests::stage::put;
 use tests::tree::{Aspect, Tree};
 
+use crate::files::CAPABILITY;
 use crate::open::edit;
-use crate::scene::{Plan, answer, as_user, names, run};
+use crate::scene::{Plan, answer, as_user, names, run, set_xattr};
 
 #[test]
 fn s87_no_unnamed_files() {
-    let plan = Plan::new(1, |_| {});
+    let plan = Plan::new(1, |_| {}).served("transport=fuser,data=auto");
     let (ours, kernel) = plan.both(|s| {
         answer(OpenOptions::new().write(true).custom_flags(libc::O_TMPFILE).open(s.at("")).map(drop))
     });
@@ -29,7 +30,9 @@ fn s87_no_unnamed_files() {
 
 #[test]
 fn s88_no_time_of_birth() {
-    let plan = Plan::new(1, |l| put(&l[0], "f", "x").unwrap()).on(Backing::Ext4(64));
+    let plan = Plan::new(1, |l| put(&l[0], "f", "x").unwrap())
+        .on(Backing::Ext4(64))
+        .served("transport=fuser,data=auto");
     let (ours, kernel) = plan.both(|s| {
         let stat = statx(CWD, s.at("f"), AtFlags::empty(), StatxFlags::BTIME).unwrap();
         stat.stx_mask & StatxFlags::BTIME.bits() != 0
@@ -52,7 +55,7 @@ fn s89_syncfs_does_not_reach_the_upper() {
 
 #[test]
 fn s90_reads_from_the_cache_move_no_time() {
-    let plan = Plan::new(1, |_| {});
+    let plan = Plan::new(1, |_| {}).served("data=cached");
     let (ours, kernel) = plan.both(|s| {
         fs::write(s.at("f"), "x").unwrap();
         let file = File::open(s.at("f")).unwrap();
@@ -173,14 +176,15 @@ fn s95_no_file_flags_and_no_maps_of_extents() {
 #[test]
 fn s96_a_change_of_no_owner_is_a_guess() {
     let plan = Plan::new(1, |l| {
-        for name in ["open", "closed"] {
+        for name in ["capable", "plain", "theirs"] {
             put(&l[0], name, "x").unwrap();
             fs::set_permissions(l[0].join(name), Permissions::from_mode(0o6755)).unwrap();
         }
+        set_xattr(&l[0].join("capable"), "security.capability", CAPABILITY).unwrap();
     });
     let (ours, kernel) = plan.both(|s| {
-        let writer = edit(&s.at("open"));
-        let modes = ["open", "closed"].map(|name| {
+        let writer = edit(&s.at("plain"));
+        let modes = ["capable", "plain"].map(|name| {
             chown(s.at(name), None, None).unwrap();
             fs::metadata(s.at(name)).unwrap().mode() & 0o7777
         });
@@ -188,6 +192,12 @@ fn s96_a_change_of_no_owner_is_a_guess() {
         modes
     });
     assert_eq!((ours, kernel), ([0o6755, 0o755], [0o755, 0o755]));
+    let (ours, kernel) = plan.both(|s| {
+        let path = s.at("theirs");
+        let changed = as_user(1000, &[1000], || answer(chown(&path, None, None)));
+        (changed, fs::metadata(path).unwrap().mode() & 0o7777)
+    });
+    assert_eq!((ours, kernel), ((Ok(()), 0o6755), (Err(Errno::PERM), 0o6755)));
 }
 
 #[test]
@@ -196,7 +206,8 @@ fn s97_an_acl_leaves_the_set_gid_bit() {
         put(&l[0], "f", "x").unwrap();
         chown(l[0].join("f"), Some(1000), Some(2000)).unwrap();
         fs::set_permissions(l[0].join("f"), Permissions::from_mode(0o2755)).unwrap();
-    });
+    })
+    .served("transport=fuser,data=auto");
     let (ours, kernel) = plan.both(|s| {
         let path = s.at("f").display().to_string();
         let set = ["--reuid=1000", "--regid=1000", "--clear-groups", "setfacl", "-m", "u:7:rx", &path];
@@ -212,7 +223,8 @@ fn s98_opening_a_running_program_to_empty_it_does() {
         for name in ["emptied", "written"] {
             fs::copy("/bin/sleep", l[0].join(name)).unwrap();
         }
-    });
+    })
+    .served("data=cached");
     let (ours, kernel) = plan.both(|s| {
         // In the upper: of a lower, the kernel copies up an empty file as well.
         for name in ["emptied", "written"] {

@@ -10,6 +10,7 @@ use tests::scratch::Backing;
 use tests::stage::Stage;
 
 /// What the layers hold before they are mounted, and how they are.
+#[derive(Clone, Copy)]
 pub struct Plan {
     /// How many lower layers.
     pub lowers: usize,
@@ -18,6 +19,8 @@ pub struct Plan {
     /// Options in the kernel's words; none means the features of every
     /// comparison.
     pub options: &'static [&'static str],
+    /// How ours is served, where it matters (`data=cached`).
+    pub served: &'static str,
     /// Fills the lower layers, topmost first.
     pub prepare: fn(&[PathBuf]),
 }
@@ -25,7 +28,7 @@ pub struct Plan {
 impl Plan {
     /// So many lowers on a tmpfs, with the usual features.
     pub const fn new(lowers: usize, prepare: fn(&[PathBuf])) -> Plan {
-        Plan { lowers, backing: Backing::Tmpfs, options: FEATURES, prepare }
+        Plan { lowers, backing: Backing::Tmpfs, options: FEATURES, served: "", prepare }
     }
 
     /// The same on another file system.
@@ -38,6 +41,11 @@ impl Plan {
         Plan { options, ..self }
     }
 
+    /// The same, ours served in this way.
+    pub const fn served(self, served: &'static str) -> Plan {
+        Plan { served, ..self }
+    }
+
     /// Mounts it by one driver.
     pub fn mount(&self, driver: Driver) -> Scene {
         let mut stage = Stage::new(self.backing, self.lowers).unwrap();
@@ -45,6 +53,7 @@ impl Plan {
         stage.seal().unwrap();
         let mut layers = stage.layers();
         layers.options = self.options.iter().map(ToString::to_string).collect();
+        layers.served = self.served.to_owned();
         let mut scene = Scene { driver, stage, layers, mount: None };
         scene.remount();
         scene

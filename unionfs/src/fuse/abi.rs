@@ -118,7 +118,6 @@ pub mod init {
 pub mod fopen {
     #![allow(missing_docs, reason = "the protocol's own names")]
     pub const KEEP_CACHE: u32 = 1 << 1;
-    pub const CACHE_DIR: u32 = 1 << 3;
     pub const PASSTHROUGH: u32 = 1 << 7;
 }
 
@@ -150,8 +149,6 @@ pub const SETXATTR_ACL_KILL_SGID: u32 = 1 << 0;
 pub mod notify {
     /// Attributes, and a range of data, of an inode are not what they were.
     pub const INVAL_INODE: i32 = 2;
-    /// A name does not lead where it did.
-    pub const INVAL_ENTRY: i32 = 3;
 }
 
 wire! {
@@ -200,7 +197,6 @@ wire! {
         flags2: u32, max_stack_depth: u32, request_timeout: u16, unused: [u16; 11],
     }
     InvalInodeOut { ino: u64, off: i64, len: i64, }
-    InvalEntryOut { parent: u64, namelen: u32, flags: u32, }
 
     ForgetIn { nlookup: u64, }
     ForgetOne { nodeid: u64, nlookup: u64, }
@@ -217,7 +213,6 @@ wire! {
     LinkIn { oldnodeid: u64, }
     OpenIn { flags: u32, open_flags: u32, }
     CreateIn { flags: u32, mode: u32, umask: u32, open_flags: u32, }
-    ReleaseIn { fh: u64, flags: u32, release_flags: u32, lock_owner: u64, }
     ReadIn { fh: u64, offset: u64, size: u32, read_flags: u32, lock_owner: u64, flags: u32, padding: u32, }
     WriteIn { fh: u64, offset: u64, size: u32, write_flags: u32, lock_owner: u64, flags: u32, padding: u32, }
     FsyncIn { fh: u64, fsync_flags: u32, padding: u32, }

@@ -83,12 +83,6 @@ impl Channel {
         self.notify(abi::notify::INVAL_INODE, &[body.as_bytes()]);
     }
 
-    /// Makes the kernel look a name up again.
-    pub fn invalidate_entry(&self, parent: u64, name: &[u8]) {
-        let body = abi::InvalEntryOut { parent, namelen: name.len() as u32, flags: 0 };
-        self.notify(abi::notify::INVAL_ENTRY, &[body.as_bytes(), name, b"\0"]);
-    }
-
     fn notify(&self, code: i32, parts: &[&[u8]]) {
         let len = size_of::<OutHeader>() + parts.iter().map(|part| part.len()).sum::<usize>();
         let header = OutHeader { len: len as u32, error: code, unique: 0 };

@@ -28,11 +28,6 @@ impl<'a> Room<'a> {
         self.used
     }
 
-    /// How many are not.
-    pub fn left(&self) -> usize {
-        self.bytes.len() - self.used
-    }
-
     /// Appends a structure.
     ///
     /// # Errors
@@ -230,7 +225,7 @@ mod tests {
         assert_eq!(room.put_dirent(&[], &entry, b"abc", 64), Fit::Fitted);
         assert_eq!(room.put_dirent(&[], &entry, b"abc", 64), Fit::Fitted);
         assert_eq!(room.put_dirent(&[], &entry, b"abc", 64), Fit::Full);
-        assert_eq!((room.used(), room.left()), (64, 36));
+        assert_eq!(room.used(), 64);
         assert_eq!(&bytes[24..32], b"abc\0\0\0\0\0");
     }
 

@@ -141,7 +141,7 @@ pub enum Operation<'a> {
         at: abi::WriteIn,
         data: &'a [u8],
     },
-    Release(abi::ReleaseIn),
+    Release,
     Flush,
     Fsync {
         data_only: bool,
@@ -149,7 +149,7 @@ pub enum Operation<'a> {
     Opendir,
     Readdir(abi::ReadIn),
     Readdirplus(abi::ReadIn),
-    Releasedir(abi::ReleaseIn),
+    Releasedir,
     Fsyncdir,
     Statfs,
     Syncfs,
@@ -299,7 +299,7 @@ fn of_data(opcode: u32, mut body: Body<'_>) -> Result<Operation<'_>> {
             let at: abi::WriteIn = body.fixed()?;
             Operation::Write { at, data: body.rest().get(..at.size as usize).ok_or(Malformed)? }
         }
-        abi::RELEASE => Operation::Release(body.fixed()?),
+        abi::RELEASE => Operation::Release,
         abi::FLUSH => Operation::Flush,
         abi::FSYNC => {
             let fsync: abi::FsyncIn = body.fixed()?;
@@ -319,7 +319,7 @@ fn of_directories(opcode: u32, mut body: Body<'_>) -> Result<Operation<'_>> {
         abi::OPENDIR => Operation::Opendir,
         abi::READDIR => Operation::Readdir(body.fixed()?),
         abi::READDIRPLUS => Operation::Readdirplus(body.fixed()?),
-        abi::RELEASEDIR => Operation::Releasedir(body.fixed()?),
+        abi::RELEASEDIR => Operation::Releasedir,
         abi::FSYNCDIR => Operation::Fsyncdir,
         _ => Operation::Unknown,
     })

@@ -110,7 +110,7 @@ impl Server {
             Operation::Tmpfile { file } => self.tmpfile(node, &file, caller(file.umask), room)?,
             Operation::Read(at) => self.read(node, &at, room)?,
             Operation::Write { at, data } => self.write(node, &at, data, caller(0), room)?,
-            Operation::Release(_) => self.union.release(node),
+            Operation::Release => self.union.release(node),
             // Nothing is kept back; the kernel does not ask again.
             Operation::Flush => return Err(Errno::NOSYS.into()),
             Operation::Fsync { data_only } => self.fsync(node, data_only)?,
@@ -118,7 +118,7 @@ impl Server {
             Operation::Opendir => return Err(Errno::NOSYS.into()),
             Operation::Readdir(at) => self.readdir(node, &at, room)?,
             Operation::Readdirplus(at) => self.readdirplus(node, &at, room)?,
-            Operation::Releasedir(_) => {}
+            Operation::Releasedir => {}
             Operation::Fsyncdir => self.fsync(node, false)?,
             Operation::Statfs => self.statfs(room)?,
             Operation::Syncfs => self.union.syncfs()?,

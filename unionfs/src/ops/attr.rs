@@ -12,6 +12,7 @@ use crate::Union;
 use crate::error::Result;
 use crate::inode::{Access, Body, Inode, NodeId, Place, ROOT};
 use crate::sync::Arc;
+use crate::sync::atomic::Ordering;
 use crate::sys::at::{self, SetTime, Stat};
 
 /// A change of attributes; `None` leaves each.
@@ -38,12 +39,6 @@ impl SetAttr {
         let ids = self.uid.is_none() && self.gid.is_none();
         ids && self.mode.is_none() && self.size.is_none() && self.atime.is_none() && self.mtime.is_none()
     }
-}
-
-/// Whether someone has the file open for writing.
-fn is_being_written(inode: &Inode) -> bool {
-    let Some(file) = inode.file() else { return false };
-    file.state.read().open.as_ref().is_some_and(|open| open.data.access == Access::Write)
 }
 
 impl Union {
@@ -152,21 +147,19 @@ impl Union {
     }
 
     /// Answers a change of nothing. That is `chown(-1, -1)`, which takes the
-    /// set-id bits as any chown does; or the kernel asking, on behalf of a
-    /// writer, that they be taken, which root as a writer is spared.
+    /// set-id bits as any chown does; or what a write begins with that takes a
+    /// capability, or set-id bits that the WRITE itself asks to be taken: root as
+    /// a writer keeps those.
     fn give_up_set_id(&self, upper: super::Writable<'_>, inode: &Arc<Inode>, caller: Caller) -> Result<Attr> {
         let stat = self.meant_of(inode, &self.stat(inode)?)?;
         let is_root = caller.uid == 0;
-        let is_written = is_being_written(inode);
+        let is_owner = is_root || self.uids.to_disk(caller.uid) == Some(stat.uid);
+        let lost_capability = self.uncapped.swap(0, Ordering::Relaxed) == inode.id;
         let dropped = match inode.kind {
             FileType::Directory => 0,
-            _ if is_root && is_written => 0,
+            _ if !is_owner || is_root && lost_capability => 0,
             _ => self.set_id_lost(&stat, caller),
         };
-        let is_owner = is_root || self.uids.to_disk(caller.uid) == Some(stat.uid);
-        if dropped != 0 && !is_owner && !is_written {
-            return Err(Errno::PERM.into());
-        }
         self.ensure_upper(upper, inode, Need::Metadata)?;
         if dropped != 0 {
             self.with_metadata(inode, |target| self.own(target, None, None, Some(stat.mode & !dropped)))?;

@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::inode::{Body, NodeId};
 use crate::ondisk::marks::DEFAULT_ACL;
 use crate::ondisk::private::{self, Stored};
+use crate::sync::atomic::Ordering;
 use crate::sys::xattr;
 
 /// When an attribute may be set.
@@ -107,7 +108,11 @@ impl Union {
             let is_acl = name.as_bytes().starts_with(b"system.posix_acl_");
             return if is_acl && self.is_upper(id)? { Ok(()) } else { Err(Errno::NODATA.into()) };
         }
-        self.change_xattr(id, name, |target, name| Ok(xattr::remove(target, name)?))
+        self.change_xattr(id, name, |target, name| Ok(xattr::remove(target, name)?))?;
+        if name == "security.capability" {
+            self.uncapped.store(id, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     fn change_xattr(
