@@ -244,7 +244,7 @@ impl Union {
     fn insert_new(&self, parent: &Arc<Inode>, real: &Arc<RealDir>, name: Name<'_>, stat: Stat) -> Child {
         let link = locate::link(parent, name);
         let body = || match stat.kind() {
-            FileType::Directory => Body::Dir(Dir {
+            FileType::Directory => Body::Dir(Box::new(Dir {
                 link: RwLock::new(Some(link)),
                 merged: RwLock::new(Arc::new(Merged {
                     upper: Some(RealDir::new(real, name)),
@@ -253,7 +253,7 @@ impl Union {
                 names: RwLock::new(None),
                 redirect: RwLock::new(None),
                 traits: Traits::default(),
-            }),
+            })),
             _ => Body::File(File { state: RwLock::new(FileState::upper(link)) }),
         };
         let key = self.key(Side::Upper, &stat);

@@ -210,13 +210,13 @@ impl Union {
             note_traits(&traits, &marks);
         }
         let body = || {
-            Body::Dir(Dir {
+            Body::Dir(Box::new(Dir {
                 link: RwLock::new(Some(link(asked.parent, asked.name))),
                 merged: RwLock::new(Arc::new(merged)),
                 names: RwLock::new(None),
                 redirect: RwLock::new(redirect),
                 traits,
-            })
+            }))
         };
         let private = || self.numbers.private();
         let (inode, _) = self.table.find_or_insert(Some(key), FileType::Directory, number, private, body);
@@ -256,7 +256,7 @@ impl Union {
         let mut state = FileState::upper(link.clone());
         if marks.metacopy && stat.kind() == FileType::RegularFile {
             let data = self.resolver().data_of(asked.merged, asked.name, 0, &marks)?;
-            state.data = Some(Box::new(data));
+            state.set_data(Some(data));
         }
         let beside = match &asked.slot.lower {
             LowerSlot::File(layer, _) => asked.merged.lower(*layer),
@@ -294,11 +294,11 @@ impl Union {
         if !is_lowest && resolve::may_be_metacopy(&stat) {
             let marks = Marks::read(target, self.config.namespace)?;
             if marks.metacopy {
-                data = Some(Box::new(self.resolver().data_of(asked.merged, asked.name, layer, &marks)?));
+                data = Some(self.resolver().data_of(asked.merged, asked.name, layer, &marks)?);
             }
         }
         let number = self.number(&stat);
-        let state = FileState::lower(link.clone(), spot, data);
+        let state = FileState::lower(link.clone(), lower.clone(), data);
         Ok(Some(self.insert_file(key, stat, number, state, link)))
     }
 
@@ -320,9 +320,9 @@ impl Union {
         }
         let marks = Marks::read(target, self.config.namespace)?;
         let mut state = FileState::upper(link.clone());
-        state.place = Place::Index(name);
+        state.set_place(Place::Index(Box::new(name)));
         if marks.metacopy && stat.kind() == FileType::RegularFile {
-            state.data = Some(Box::new(spot.clone()));
+            state.set_data(Some(spot.clone()));
         }
         let number = self.take_origin(&mut state, &marks, &stat, Some(spot))?;
         Ok(Some(self.insert_file(Some(key), stat, number, state, link)))
