@@ -63,6 +63,8 @@ pub struct Draft {
     pub timeout: Option<Duration>,
     /// `threads=`, `threaded=0`.
     pub threads: Option<usize>,
+    /// `dir_cache=`.
+    pub dir_cache: Option<usize>,
     /// `debug`.
     pub foreground: bool,
     /// `remount`.
@@ -123,6 +125,7 @@ impl Default for Draft {
             acl: true,
             timeout: None,
             threads: None,
+            dir_cache: None,
             foreground: false,
             remount: false,
             allow_other: None,
@@ -300,6 +303,12 @@ impl Draft {
     /// fuse-overlayfs's `threaded=`.
     pub fn threaded(&mut self, value: &[u8]) -> Set {
         self.threads = word(value, &[("1", None), ("0", Some(1))])?;
+        Ok(())
+    }
+
+    /// `dir_cache=`.
+    pub fn dir_cache(&mut self, value: &[u8]) -> Set {
+        self.dir_cache = Some(usize::try_from(number(value)?).unwrap_or(usize::MAX));
         Ok(())
     }
 

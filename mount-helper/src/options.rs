@@ -79,6 +79,7 @@ pub const TABLE: &[Known] = &[
     // How requests are served.
     known("threads", Value(Draft::threads)),
     known("threaded", Value(Draft::threaded)),
+    known("dir_cache", Value(Draft::dir_cache)),
     known("timeout", Value(Draft::timeout)),
     known("fsync", Value(Draft::fsync)),
     known("debug", Mark(|draft| draft.foreground = true)),

@@ -105,7 +105,7 @@ impl Union {
         let (table, root) = Table::new(Body::Dir(Box::new(Dir {
             link: RwLock::new(None),
             merged: RwLock::new(Arc::new(merged)),
-            names: RwLock::new(None),
+            names: Arc::default(),
             redirect: RwLock::new(None),
             traits: Traits::default(),
         })));

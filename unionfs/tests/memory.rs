@@ -165,5 +165,6 @@ fn a_cold_file_of_one_lower() {
 
 #[test]
 fn a_cold_file_of_a_merged_directory() {
-    measure(8);
+    // The names of its directories included.
+    assert!(measure(8).requested <= BYTES + 60);
 }

@@ -12,7 +12,8 @@ pub use file::{Access, Data, File, FileState, Open, Place};
 use rustix::fs::FileType;
 
 use crate::name::NameBuf;
-use crate::stack::names::{Merged, NameMap};
+use crate::stack::maps::KeptNames;
+use crate::stack::names::Merged;
 use crate::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex, RwLock};
 
@@ -62,8 +63,8 @@ pub struct Dir {
     pub link: RwLock<Option<Link>>,
     /// The real directories it is made of.
     pub merged: RwLock<Arc<Merged>>,
-    /// The names in it, once they were needed.
-    pub names: RwLock<Option<NameMap>>,
+    /// The names in it, as long as they are needed.
+    pub names: Arc<KeptNames>,
     /// The upper directory's redirect, as kernel overlayfs writes it.
     pub redirect: RwLock<Option<Box<[u8]>>>,
     /// What its attributes say that creation must know.
@@ -84,10 +85,6 @@ pub enum Trait {
     Impure = 2,
     /// New entries inherit an ACL.
     DefaultAcl = 4,
-    /// Of a directory that is one lower's: what follows has been learnt.
-    LowerKnown = 8,
-    /// Empty files in it may be whiteouts.
-    XattrWhiteouts = 16,
 }
 
 impl Traits {

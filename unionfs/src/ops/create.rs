@@ -18,6 +18,7 @@ use crate::Union;
 use crate::acl;
 use crate::copyup::staged::Staged;
 use crate::error::Result;
+use crate::inode::number::Numbers;
 use crate::inode::table::Side;
 use crate::inode::{Body, Dir, File, FileState, Inode, NodeId, Trait, Traits};
 use crate::name::Name;
@@ -148,6 +149,9 @@ impl Union {
             map.set_upper(name, UpperSlot::Entry(make.kind()));
         }
         let stat = at::stat(Target::At(fd.as_fd(), name))?;
+        if let (Some(map), Some(number)) = (&mut *names, Numbers::of(self.layers.device(&stat), stat.ino)) {
+            map.set_number(name, number);
+        }
         Ok((self.insert_new(parent, &real, name, stat), file))
     }
 
@@ -250,7 +254,7 @@ impl Union {
                     upper: Some(RealDir::new(real, name)),
                     lowers: Vec::new(),
                 })),
-                names: RwLock::new(None),
+                names: Arc::default(),
                 redirect: RwLock::new(None),
                 traits: Traits::default(),
             })),

@@ -17,7 +17,8 @@ use crate::Union;
 use crate::error::Result;
 use crate::inode::{Body, Dir, FileState, Inode, Link, Place};
 use crate::name::{Name, NameBuf};
-use crate::stack::names::{Listing, NameMap, Slot, UpperSlot};
+use crate::stack::listing::Listing;
+use crate::stack::names::{NameMap, Slot, UpperSlot};
 use crate::stack::real::Fd;
 use crate::sync::Arc;
 use crate::sys::at;
@@ -171,9 +172,9 @@ impl Union {
     /// # Errors
     /// `ENOTEMPTY` if something does.
     pub(super) fn check_empty(&self, dir: &Dir) -> Result<()> {
-        let names = self.read_names(dir)?;
-        let is_empty = match (&*names, dir.merged().top()) {
-            (Some(map), _) => map.iter().all(|(_, slot)| slot.visible().is_none()),
+        let known = self.read_names(dir)?;
+        let is_empty = match (&*known.names, known.merged.top()) {
+            (Some(map), _) => map.shown().next().is_none(),
             (None, Some(only)) => Listing::read(only, &self.layers)?.entries.is_empty(),
             (None, None) => true,
         };

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, StatVfsMountFlags};
 
+use super::maps::Maps;
 use super::real::{Fds, LayerId, RealDir};
 use crate::config::{Config, Namespace, Submounts};
 use crate::error::{Error, Result};
@@ -82,6 +83,8 @@ pub struct Layers {
     ordinary: usize,
     /// The bounded set of directory descriptors.
     pub fds: Fds,
+    /// The bounded set of name maps.
+    pub maps: Maps,
     /// Where marks are kept.
     pub namespace: Namespace,
     devices: RwLock<Vec<u64>>,
@@ -115,6 +118,7 @@ impl Layers {
             lower,
             ordinary: config.lowers.len(),
             fds: Fds::new(HELD_DIRECTORIES),
+            maps: Maps::new(config.dir_cache),
             namespace: config.namespace,
             devices: RwLock::new(Vec::new()),
             hidden,
