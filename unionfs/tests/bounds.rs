@@ -3,8 +3,10 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::Mutex;
 
 use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit};
 
 use unionfs::Union;
 use unionfs::config::{Config, UpperDirs};
@@ -15,6 +17,9 @@ use unionfs::ops::{Caller, Make, Names};
 #[path = "../src/sys/scratch.rs"]
 mod scratch;
 use scratch::Scratch;
+
+/// One test at a time: limits and descriptors are the process's.
+static ALONE: Mutex<()> = Mutex::new(());
 
 const CALLER: Caller = Caller { uid: 0, gid: 0, umask: 0o022 };
 const DIRECTORIES: usize = 300;
@@ -65,7 +70,8 @@ fn listed(union: &Union, dir: NodeId) -> Vec<String> {
 
 #[test]
 fn names_are_given_up_and_listed_again() {
-    let scratch = Scratch::new("bounds");
+    let _alone = ALONE.lock();
+    let scratch = Scratch::on("/dev/shm", "bounds");
     let config = Config { dir_cache: 1_000, ..layers(&scratch) };
     let union = Union::open(config).unwrap();
     let dirs: Vec<_> =
@@ -84,4 +90,25 @@ fn names_are_given_up_and_listed_again() {
         assert!(find(&union, *dir, "made").is_some());
         assert_eq!(listed(&union, *dir), ["0-1", "0-2", "0-3", "1-0", "1-2", "1-3", "made"]);
     }
+}
+
+#[test]
+fn descriptors_stay_well_below_the_limit() {
+    let _alone = ALONE.lock();
+    let scratch = Scratch::on("/dev/shm", "bounds");
+    let config = layers(&scratch);
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    rustix::process::setrlimit(Resource::Nofile, Rlimit { current: Some(256), ..limit }).unwrap();
+    let union = Union::open(config).unwrap();
+    for round in 0..2 {
+        for index in 0..DIRECTORIES {
+            let dir = find(&union, ROOT, &format!("dir{index}")).unwrap();
+            assert!(find(&union, dir, "1-3").is_some(), "round {round}, directory {index}");
+            assert_eq!(listed(&union, dir).len(), LOWERS * FILES);
+        }
+    }
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().count();
+    // A quarter is the directories'; the rest of it is the test's own.
+    assert!(open < 128, "{open} descriptors are open");
+    rustix::process::setrlimit(Resource::Nofile, limit).unwrap();
 }
