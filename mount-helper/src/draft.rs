@@ -70,6 +70,8 @@ pub struct Draft {
     pub data: DataPath,
     /// `spin=`.
     pub spin: Option<Duration>,
+    /// `dir_cache=`.
+    pub dir_cache: Option<usize>,
     /// `debug`.
     pub foreground: bool,
     /// `remount`.
@@ -133,6 +135,7 @@ impl Default for Draft {
             transport: Transport::Auto,
             data: DataPath::Auto,
             spin: None,
+            dir_cache: None,
             foreground: false,
             remount: false,
             allow_other: None,
@@ -348,6 +351,12 @@ impl Draft {
     /// fuse-overlayfs's `threaded=`.
     pub fn threaded(&mut self, value: &[u8]) -> Set {
         self.threads = word(value, &[("1", None), ("0", Some(1))])?;
+        Ok(())
+    }
+
+    /// `dir_cache=`.
+    pub fn dir_cache(&mut self, value: &[u8]) -> Set {
+        self.dir_cache = Some(usize::try_from(number(value)?).unwrap_or(usize::MAX));
         Ok(())
     }
 

@@ -82,6 +82,7 @@ pub const TABLE: &[Known] = &[
     known("transport", Value(Draft::transport)),
     known("data", Value(Draft::data)),
     known("spin", Value(Draft::spin)),
+    known("dir_cache", Value(Draft::dir_cache)),
     known("timeout", Value(Draft::timeout)),
     known("fsync", Value(Draft::fsync)),
     known("debug", Mark(|draft| draft.foreground = true)),

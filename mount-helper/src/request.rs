@@ -184,6 +184,7 @@ fn union(draft: Draft, standing: Standing, flags: MountFlags) -> Result<Config> 
         override_stat: draft.override_stat,
         static_nlink: draft.static_nlink,
         acl: draft.acl,
+        dir_cache: draft.dir_cache.unwrap_or(default.dir_cache),
         timeout: draft.timeout.unwrap_or(default.timeout),
         submounts: draft.submounts,
         suid: !flags.contains(MountFlags::NOSUID),

@@ -41,6 +41,9 @@ pub struct Config {
     pub static_nlink: bool,
     /// Whether POSIX ACLs are supported (and enforced by the kernel).
     pub acl: bool,
+    /// How many names of merged directories are kept in memory; the least used
+    /// are listed again when they are needed.
+    pub dir_cache: usize,
     /// How long the kernel may keep what it was told. All changes come through
     /// the union, so the default is for ever.
     pub timeout: Duration,
@@ -152,6 +155,7 @@ impl Default for Config {
             override_stat: OverrideStat::Off,
             static_nlink: false,
             acl: true,
+            dir_cache: 1_000_000,
             timeout: Duration::MAX,
             hidden: Vec::new(),
             submounts: Submounts::Hide,

@@ -111,13 +111,13 @@ impl Union {
         let stat = sys::at::stat_fd(top.fd(&layers.fds)?.as_fd())?;
         let side = if merged.upper.is_some() { Side::Upper } else { Side::Lower };
         let key = Key { side, device: layers.device(&stat), ino: stat.ino };
-        let (table, root) = Table::new(Body::Dir(Dir {
+        let (table, root) = Table::new(Body::Dir(Box::new(Dir {
             link: RwLock::new(None),
             merged: RwLock::new(Arc::new(merged)),
-            names: RwLock::new(None),
+            names: Arc::default(),
             redirect: RwLock::new(None),
             traits: Traits::default(),
-        }));
+        })));
         table.add_key(&root, key);
         Ok(Union {
             uids: IdMap::new(config.uid_map.clone())?,

@@ -3,8 +3,10 @@
 //! Every name that reaches a system call on a layer is a [`Name`]: not empty,
 //! not `.` or `..`, no slash, no NUL, at most 255 bytes. Names are bytes.
 
+use std::cmp::Ordering;
 use std::ffi::OsStr;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::os::unix::ffi::OsStrExt;
 
 use rustix::io::Errno;
@@ -47,7 +49,14 @@ impl<'a> Name<'a> {
 
     /// An owned copy.
     pub fn to_buf(self) -> NameBuf {
-        NameBuf(self.0.into())
+        let mut short = [0; SHORT];
+        match (short.get_mut(..self.0.len()), u8::try_from(self.0.len())) {
+            (Some(start), Ok(len)) => {
+                start.copy_from_slice(self.0);
+                NameBuf(Stored::Here(len, short))
+            }
+            _ => NameBuf(Stored::Elsewhere(self.0.into())),
+        }
     }
 }
 
@@ -57,14 +66,58 @@ impl fmt::Debug for Name<'_> {
     }
 }
 
+/// The longest name that needs no memory of its own: two of three in a
+/// distribution's `/usr`.
+const SHORT: usize = 22;
+
 /// One path component, owned.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NameBuf(Box<[u8]>);
+#[derive(Clone)]
+pub struct NameBuf(Stored);
+
+#[derive(Clone)]
+enum Stored {
+    /// The first so many of these bytes.
+    Here(u8, [u8; SHORT]),
+    /// All of these.
+    Elsewhere(Box<[u8]>),
+}
+
+// There is one for every file known.
+const _: () = assert!(size_of::<NameBuf>() == 24);
 
 impl NameBuf {
     /// As a borrowed name; it was checked when it was made.
     pub fn as_name(&self) -> Name<'_> {
-        Name(&self.0)
+        match &self.0 {
+            Stored::Here(len, bytes) => Name(bytes.get(..usize::from(*len)).unwrap_or_default()),
+            Stored::Elsewhere(bytes) => Name(bytes),
+        }
+    }
+}
+
+impl PartialEq for NameBuf {
+    fn eq(&self, other: &NameBuf) -> bool {
+        self.as_name() == other.as_name()
+    }
+}
+
+impl Eq for NameBuf {}
+
+impl Ord for NameBuf {
+    fn cmp(&self, other: &NameBuf) -> Ordering {
+        self.as_name().cmp(&other.as_name())
+    }
+}
+
+impl PartialOrd for NameBuf {
+    fn partial_cmp(&self, other: &NameBuf) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Hash for NameBuf {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_name().hash(state);
     }
 }
 
@@ -76,7 +129,7 @@ impl fmt::Debug for NameBuf {
 
 impl std::borrow::Borrow<[u8]> for NameBuf {
     fn borrow(&self) -> &[u8] {
-        &self.0
+        self.as_name().0
     }
 }
 
@@ -92,6 +145,16 @@ mod tests {
         assert_eq!(Name::new(&[b'x'; 256]).unwrap_err(), Errno::NAMETOOLONG);
         for good in [&b"..."[..], b"\xff\xfe", b" ", &[b'x'; 255]] {
             assert_eq!(Name::new(good).unwrap().bytes(), good);
+        }
+    }
+
+    #[test]
+    fn an_owned_name_is_the_same_at_any_length() {
+        for len in 1..=NAME_MAX {
+            let bytes = vec![b'x'; len];
+            let name = Name::new(&bytes).unwrap();
+            assert_eq!(name.to_buf().as_name(), name);
+            assert_eq!(name.to_buf(), name.to_buf().clone());
         }
     }
 }

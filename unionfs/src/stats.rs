@@ -54,13 +54,14 @@ impl Union {
             })
             .collect();
         format!(
-            "{{\"requests\":{{{}}},\"copy_ups\":{},\"copied_bytes\":{},\"read_bytes\":{},\"written_bytes\":{},\"cached_inodes\":{}}}",
+            "{{\"requests\":{{{}}},\"copy_ups\":{},\"copied_bytes\":{},\"read_bytes\":{},\"written_bytes\":{},\"cached_inodes\":{},\"cached_names\":{}}}",
             requests.join(","),
             get(&stats.copy_ups),
             get(&stats.copied_bytes),
             get(&stats.read_bytes),
             get(&stats.written_bytes),
             self.table.count(),
+            self.layers.maps.names(),
         )
     }
 }

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::FileType;
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
-use smallvec::SmallVec;
 use unionfs::inode::number::Numbers;
 use unionfs::inode::table::{Found, Key, Side, Table};
 use unionfs::inode::{Body, File, FileState, Inode, Place, ROOT};
@@ -30,14 +29,7 @@ fn explore(scenario: impl Fn() + Send + Sync + Copy + 'static) {
 }
 
 fn body() -> Body {
-    let state = FileState {
-        links: SmallVec::new(),
-        place: Place::Upper,
-        data: None,
-        nlink: None,
-        has_origin: false,
-        open: None,
-    };
+    let state = FileState::at(Place::Upper);
     Body::File(File { state: RwLock::new(state) })
 }
 

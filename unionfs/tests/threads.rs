@@ -166,7 +166,7 @@ impl Client {
 
     fn list(&self, dir: NodeId) -> Result<()> {
         for entry in self.union.list(dir)?.from_offset(2) {
-            if let Some(found) = self.union.lookup_listed(dir, entry)? {
+            if let Some(found) = self.union.lookup_listed(dir, &entry)? {
                 self.union.forget(found.id, 1);
             }
         }
@@ -194,7 +194,7 @@ fn is_possible(errno: Errno) -> bool {
 /// Everything a union shows, a line for each file.
 fn describe(union: &Union, dir: NodeId, path: &str, lines: &mut Vec<String>) {
     for listed in union.list(dir).unwrap().from_offset(2) {
-        let name = OsStr::from_bytes(&listed.name);
+        let name = OsStr::from_bytes(listed.name);
         let entry = union.lookup(dir, name).unwrap_or_else(|error| panic!("{path}/{name:?}: {error:?}"));
         let attr = entry.attr;
         let path = format!("{path}/{}", name.to_string_lossy());
@@ -245,7 +245,8 @@ fn storm(seed: u64) {
     let dirs = UpperDirs { upper: scratch.path().join("upper"), work: scratch.path().join("work") };
     std::fs::create_dir(&dirs.upper).unwrap();
     std::fs::create_dir(&dirs.work).unwrap();
-    let config = Config { lowers, upper: Some(dirs), ..Config::default() };
+    // So few that threads meet each other's maps going.
+    let config = Config { lowers, upper: Some(dirs), dir_cache: 4, ..Config::default() };
     let union = Arc::new(Union::open(config.clone()).unwrap());
     let renaming = Arc::new(Mutex::new(()));
     let (done, wait) = mpsc::channel();

@@ -150,8 +150,7 @@ mod tests {
 
     #[test]
     fn only_what_is_offered_is_taken() {
-        let old =
-            InitIn { major: 7, minor: 31, flags: u32::MAX & !(init::INIT_EXT as u32), ..Default::default() };
+        let old = InitIn { major: 7, minor: 31, flags: !(init::INIT_EXT as u32), ..Default::default() };
         let (reply, flags) = answer(&old, &ALL);
         assert_eq!((reply.minor, reply.flags2, reply.max_stack_depth), (31, 0, 0));
         assert_eq!(flags & init::PASSTHROUGH, 0);

@@ -43,7 +43,7 @@ impl Listings {
     fn kept(&self, node: NodeId, offset: u64) -> Option<Arc<Entries>> {
         let mut kept = self.0.lock();
         let at = kept.iter().position(|(other, _)| *other == node)?;
-        let is_read = kept[at].1.from_offset(offset).is_empty();
+        let is_read = kept[at].1.from_offset(offset).next().is_none();
         if is_read { kept.remove(at).map(|(_, entries)| entries) } else { Some(kept[at].1.clone()) }
     }
 }

@@ -4,20 +4,27 @@
 //! # Invariants
 //! - A physical identity ([`Key`]) leads to at most one live node, so two names
 //!   of one file, or one name looked up twice, share pages and locks.
-//! - References are added under the shard lock of a key; the last one is given
-//!   up under the locks of all the node's keys. A node found by key therefore
-//!   is live, and stays so until its reference is returned.
-//! - Locks here are held for memory work only.
+//! - Most nodes have the number their file has on disk: the table by id is then
+//!   the table by identity too, and [`Identity`] says so. Only what else leads
+//!   to a node is kept apart: the upper's copy, the number that was taken.
+//! - An identity has the shard of the number it gives. References are added
+//!   under that shard's lock; the last one is given up under the locks of all
+//!   shards that lead to the node. A node that is found therefore is live, and
+//!   stays so until its reference is returned.
+//! - Shards are locked by ascending index, for memory work only.
 
-use std::collections::HashMap;
+use std::borrow::Borrow;
+use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 
 use foldhash::fast::RandomState;
+use rustix::fs::FileType;
 use smallvec::SmallVec;
 
+use super::number::Numbers;
 use super::{Body, Inode, NodeId, ROOT};
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex, MutexGuard};
-use rustix::fs::FileType;
 
 /// What a file is on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -39,53 +46,137 @@ pub enum Side {
     Lower,
 }
 
+/// Whether a node's id is its number on disk, and on which side; changed under
+/// the lock of the id's shard.
+pub(in crate::inode) struct Identity(AtomicU8);
+
+impl Identity {
+    fn new(side: Option<Side>) -> Identity {
+        Identity(AtomicU8::new(Self::code(side)))
+    }
+
+    fn code(side: Option<Side>) -> u8 {
+        match side {
+            None => 0,
+            Some(Side::Upper) => 1,
+            Some(Side::Lower) => 2,
+        }
+    }
+
+    fn is(&self, side: Option<Side>) -> bool {
+        self.0.load(Ordering::Relaxed) == Self::code(side)
+    }
+
+    fn set(&self, side: Option<Side>) {
+        self.0.store(Self::code(side), Ordering::Relaxed);
+    }
+}
+
+/// A node, found by its id.
+struct ById(Arc<Inode>);
+
+impl Borrow<NodeId> for ById {
+    fn borrow(&self) -> &NodeId {
+        &self.0.id
+    }
+}
+
+impl Hash for ById {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.id.hash(state);
+    }
+}
+
+impl PartialEq for ById {
+    fn eq(&self, other: &ById) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for ById {}
+
 /// Enough that threads seldom meet; a power of two.
 const SHARDS: usize = 16;
 
-type Map<K> = HashMap<K, Arc<Inode>, RandomState>;
-
 /// All live nodes.
-pub struct Table {
-    by_key: [Mutex<Map<Key>>; SHARDS],
-    by_id: [Mutex<Map<NodeId>>; SHARDS],
+pub struct Table([Mutex<Shard>; SHARDS]);
+
+/// The nodes whose id, and the identities whose number, lead here.
+#[derive(Default)]
+struct Shard {
+    nodes: HashSet<ById, RandomState>,
+    /// What leads to nodes whose id does not tell.
+    by_key: HashMap<Key, Arc<Inode>, RandomState>,
+    /// The same by node, for those that have their id here.
+    keys: HashMap<NodeId, SmallVec<[Key; 1]>, RandomState>,
 }
+
+impl Shard {
+    fn find(&self, key: &Key) -> Option<&Arc<Inode>> {
+        let own = Numbers::of(key.device, key.ino).and_then(|number| self.nodes.get(&number));
+        match own {
+            Some(ById(inode)) if inode.identity.is(Some(key.side)) => Some(inode),
+            _ => self.by_key.get(key),
+        }
+    }
+
+    fn has(&self, inode: &Arc<Inode>) -> bool {
+        self.nodes.get(&inode.id).is_some_and(|ById(known)| Arc::ptr_eq(known, inode))
+    }
+
+    fn keys_of(&self, id: NodeId) -> &[Key] {
+        self.keys.get(&id).map(|keys| &**keys).unwrap_or_default()
+    }
+
+    /// Gives up memory that a large walk took, once most of it is unused.
+    fn shrink(&mut self) {
+        let len = self.nodes.len();
+        if self.nodes.capacity() > SMALL && len < self.nodes.capacity() / 8 {
+            self.nodes.shrink_to(2 * len);
+        }
+    }
+}
+
+/// Tables of this many nodes are not worth shrinking.
+const SMALL: usize = 1024;
 
 impl Table {
     /// A table with a root, which is never forgotten.
     pub fn new(root: Body) -> (Table, Arc<Inode>) {
-        let table = Table {
-            by_key: std::array::from_fn(|_| Mutex::new(Map::default())),
-            by_id: std::array::from_fn(|_| Mutex::new(Map::default())),
-        };
+        let table = Table(std::array::from_fn(|_| Mutex::default()));
         let root = Arc::new(Inode {
             id: ROOT,
             kind: FileType::Directory,
             lock: Mutex::new(()),
             lookups: AtomicU64::new(1),
-            keys: Mutex::new(SmallVec::new()),
+            identity: Identity::new(None),
             body: root,
         });
-        table.id_shard(ROOT).lock().insert(ROOT, root.clone());
+        table.shard(Self::index_of_id(ROOT)).nodes.insert(ById(root.clone()));
         (table, root)
     }
 
-    fn id_shard(&self, id: NodeId) -> &Mutex<Map<NodeId>> {
-        &self.by_id[(id as usize ^ (id >> 48) as usize) % SHARDS]
+    fn index_of_id(id: NodeId) -> usize {
+        (id as usize ^ (id >> 48) as usize) % SHARDS
     }
 
-    fn key_index(key: &Key) -> usize {
-        (key.ino as usize ^ usize::from(key.device)) % SHARDS
+    fn index_of(key: &Key) -> usize {
+        Numbers::of(key.device, key.ino).map_or(key.ino as usize % SHARDS, Self::index_of_id)
+    }
+
+    fn shard(&self, index: usize) -> MutexGuard<'_, Shard> {
+        self.0[index % SHARDS].lock()
     }
 
     /// The node with this id.
     pub fn get(&self, id: NodeId) -> Option<Arc<Inode>> {
-        self.id_shard(id).lock().get(&id).cloned()
+        self.shard(Self::index_of_id(id)).nodes.get(&id).map(|ById(inode)| inode.clone())
     }
 
     /// The node a physical file is, with one more reference.
     pub fn find(&self, key: &Key) -> Option<Arc<Inode>> {
-        let shard = self.by_key[Self::key_index(key)].lock();
-        let inode = shard.get(key)?;
+        let shard = self.shard(Self::index_of(key));
+        let inode = shard.find(key)?;
         inode.lookups.fetch_add(1, Ordering::Relaxed);
         Some(inode.clone())
     }
@@ -107,55 +198,62 @@ impl Table {
         private: impl Fn() -> NodeId,
         body: impl FnOnce() -> Body,
     ) -> (Arc<Inode>, Found) {
-        let mut shard = key.map(|key| (key, self.by_key[Self::key_index(&key)].lock()));
-        if let Some((key, shard)) = &shard {
-            if let Some(inode) = shard.get(key) {
-                inode.lookups.fetch_add(1, Ordering::Relaxed);
-                return (inode.clone(), Found::Before);
-            }
-        }
         let mut id = number;
-        let mut ids = self.id_shard(id).lock();
-        while ids.contains_key(&id) {
-            drop(ids);
-            id = private();
-            ids = self.id_shard(id).lock();
+        loop {
+            let mut locked = self.lock_shards(id, key.as_slice());
+            if let Some(inode) = key.and_then(|key| locked.of(Self::index_of(&key))?.find(&key).cloned()) {
+                inode.lookups.fetch_add(1, Ordering::Relaxed);
+                return (inode, Found::Before);
+            }
+            if locked.has_id(id) {
+                drop(locked);
+                id = private();
+                continue;
+            }
+            let inode = Arc::new(Inode {
+                id,
+                kind,
+                lock: Mutex::new(()),
+                lookups: AtomicU64::new(1),
+                identity: Identity::new(None),
+                body: body(),
+            });
+            if let Some(shard) = locked.of(Self::index_of_id(id)) {
+                shard.nodes.insert(ById(inode.clone()));
+            }
+            if let Some(key) = key {
+                locked.lead(key, &inode);
+            }
+            return (inode, Found::Now);
         }
-        let inode = Arc::new(Inode {
-            id,
-            kind,
-            lock: Mutex::new(()),
-            lookups: AtomicU64::new(1),
-            keys: Mutex::new(key.into_iter().collect()),
-            body: body(),
-        });
-        ids.insert(id, inode.clone());
-        drop(ids);
-        if let Some((key, shard)) = &mut shard {
-            shard.insert(*key, inode.clone());
-        }
-        (inode, Found::Now)
     }
 
     /// Makes one more physical identity lead to a live node: the upper's copy
     /// of a lower file, or the lower name of an indexed one.
     pub fn add_key(&self, inode: &Arc<Inode>, key: Key) {
-        let mut shard = self.by_key[Self::key_index(&key)].lock();
-        let mut keys = inode.keys.lock();
+        let mut locked = self.lock_shards(inode.id, &[key]);
+        let is_known = locked.of(Self::index_of(&key)).is_none_or(|shard| shard.find(&key).is_some());
         // A node forgotten meanwhile must not come back by a key.
-        if inode.lookups.load(Ordering::Acquire) > 0 && !keys.contains(&key) && !shard.contains_key(&key) {
-            keys.push(key);
-            shard.insert(key, inode.clone());
+        if inode.lookups.load(Ordering::Acquire) > 0 && !is_known {
+            locked.lead(key, inode);
         }
     }
 
     /// Makes an identity lead nowhere: the file it named is gone from disk and
     /// its number may be given to another.
     pub fn remove_key(&self, inode: &Arc<Inode>, key: Key) {
-        let mut shard = self.by_key[Self::key_index(&key)].lock();
-        inode.keys.lock().retain(|known| *known != key);
-        if shard.get(&key).is_some_and(|known| Arc::ptr_eq(known, inode)) {
-            shard.remove(&key);
+        let mut locked = self.lock_shards(inode.id, &[key]);
+        let leads_here = |shard: &&mut Shard| shard.find(&key).is_some_and(|known| Arc::ptr_eq(known, inode));
+        if let Some(shard) = locked.of(Self::index_of(&key)).filter(leads_here) {
+            if shard.by_key.remove(&key).is_none() {
+                inode.identity.set(None);
+                return;
+            }
+        }
+        if let Some(shard) = locked.of(Self::index_of_id(inode.id)).filter(|shard| shard.has(inode)) {
+            if let Some(keys) = shard.keys.get_mut(&inode.id) {
+                keys.retain(|known| *known != key);
+            }
         }
     }
 
@@ -164,52 +262,90 @@ impl Table {
         if id == ROOT {
             return;
         }
-        let Some(inode) = self.get(id) else { return };
+        let mut shard = self.shard(Self::index_of_id(id));
+        let Some(ById(inode)) = shard.nodes.get(&id) else { return };
         let take = |known: u64| Some(known.saturating_sub(count));
         let before = inode.lookups.fetch_update(Ordering::AcqRel, Ordering::Acquire, take);
         if before.is_ok_and(|before| before > count) {
             return;
         }
-        self.remove_if_unused(&inode);
+        if shard.keys.contains_key(&id) {
+            let inode = inode.clone();
+            drop(shard);
+            return self.remove_if_unused(&inode);
+        }
+        let gone = shard.nodes.take(&id);
+        shard.shrink();
+        drop(shard);
+        // Its directory may go with it, and a descriptor of that.
+        drop(gone);
     }
 
+    /// Removes a node that other shards may lead to.
     fn remove_if_unused(&self, inode: &Arc<Inode>) {
         loop {
-            let keys = inode.keys.lock().clone();
-            let mut shards = self.lock_shards(&keys);
-            let mut known = inode.keys.lock();
-            if *known != keys {
+            let keys: SmallVec<[Key; 2]> =
+                SmallVec::from_slice(self.shard(Self::index_of_id(inode.id)).keys_of(inode.id));
+            let mut locked = self.lock_shards(inode.id, &keys);
+            let Some(shard) = locked.of(Self::index_of_id(inode.id)).filter(|shard| shard.has(inode)) else {
+                return;
+            };
+            if *shard.keys_of(inode.id) != *keys {
+                drop(locked);
                 continue;
             }
             if inode.lookups.load(Ordering::Acquire) > 0 {
                 return;
             }
-            for key in known.drain(..) {
-                for (index, shard) in &mut shards {
-                    if *index == Self::key_index(&key) {
-                        shard.remove(&key);
-                    }
+            shard.keys.remove(&inode.id);
+            shard.nodes.remove(&inode.id);
+            for key in &keys {
+                if let Some(shard) = locked.of(Self::index_of(key)) {
+                    shard.by_key.remove(key);
                 }
-            }
-            let mut ids = self.id_shard(inode.id).lock();
-            if ids.get(&inode.id).is_some_and(|known| Arc::ptr_eq(known, inode)) {
-                ids.remove(&inode.id);
             }
             return;
         }
     }
 
-    /// Locks the shards of some keys, each once, in ascending order.
-    fn lock_shards(&self, keys: &[Key]) -> SmallVec<[(usize, MutexGuard<'_, Map<Key>>); 2]> {
-        let mut indices: SmallVec<[usize; 2]> = keys.iter().map(Self::key_index).collect();
+    /// Locks the shards of an id and of some keys, each once.
+    fn lock_shards(&self, id: NodeId, keys: &[Key]) -> Locked<'_> {
+        let mut indices: SmallVec<[usize; 2]> = keys.iter().map(Self::index_of).collect();
+        indices.push(Self::index_of_id(id));
         indices.sort_unstable();
         indices.dedup();
-        indices.into_iter().map(|index| (index, self.by_key[index].lock())).collect()
+        Locked(indices.into_iter().map(|index| (index, self.shard(index))).collect())
     }
 
     /// How many nodes there are.
     pub fn count(&self) -> usize {
-        self.by_id.iter().map(|shard| shard.lock().len()).sum()
+        self.0.iter().map(|shard| shard.lock().nodes.len()).sum()
+    }
+}
+
+/// Some shards, locked.
+struct Locked<'t>(SmallVec<[(usize, MutexGuard<'t, Shard>); 2]>);
+
+impl Locked<'_> {
+    fn of(&mut self, index: usize) -> Option<&mut Shard> {
+        self.0.iter_mut().find(|(known, _)| *known == index).map(|(_, shard)| &mut **shard)
+    }
+
+    fn has_id(&mut self, id: NodeId) -> bool {
+        self.of(Table::index_of_id(id)).is_some_and(|shard| shard.nodes.contains(&id))
+    }
+
+    /// Makes an identity that leads nowhere lead to a node of the table.
+    fn lead(&mut self, key: Key, inode: &Arc<Inode>) {
+        if Numbers::of(key.device, key.ino) == Some(inode.id) && inode.identity.is(None) {
+            return inode.identity.set(Some(key.side));
+        }
+        if let Some(shard) = self.of(Table::index_of(&key)) {
+            shard.by_key.insert(key, inode.clone());
+        }
+        if let Some(shard) = self.of(Table::index_of_id(inode.id)) {
+            shard.keys.entry(inode.id).or_default().push(key);
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::owner::UPPER;
 use super::{Attr, Caller, SetId, file_of};
 use crate::Union;
 use crate::error::Result;
-use crate::inode::{Access, Body, Inode, NodeId, Place, ROOT};
+use crate::inode::{Access, Body, Inode, NodeId, ROOT};
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering;
 use crate::sys::at::{self, SetTime, Stat};
@@ -65,15 +65,15 @@ impl Union {
             }
             Body::File(file) => {
                 let state = file.state.read();
-                if let Some(more) = state.nlink {
+                if let Some(more) = state.nlink() {
                     nlink = u32::try_from(i64::from(nlink) + i64::from(more)).unwrap_or(1);
                 }
-                if let Some(data) = &state.data {
+                if let Some(data) = state.data() {
                     blocks =
                         data.with(&self.layers.fds, |target| Ok(at::stat(target)?.blocks)).unwrap_or(blocks);
                 }
-                if let Place::Lower(spot) = &state.place {
-                    nosuid = self.config.suid && self.layers.get(spot.dir.layer).is_some_and(|l| l.nosuid);
+                if let Some((dir, _)) = state.as_lower() {
+                    nosuid = self.config.suid && self.layers.get(dir.layer).is_some_and(|l| l.nosuid);
                 }
                 if self.config.static_nlink {
                     nlink = 1;
@@ -234,7 +234,7 @@ impl Union {
             Access::Read => OFlags::RDONLY,
             Access::Write => OFlags::RDWR,
         };
-        match &state.data {
+        match state.data() {
             Some(data) => data.with(&self.layers.fds, |target| Ok(at::open_file(target, OFlags::RDONLY)?)),
             None => self.with_place(&state, |target| Ok(at::open_file(target, flags)?)),
         }

@@ -18,6 +18,7 @@ use crate::Union;
 use crate::acl;
 use crate::copyup::staged::Staged;
 use crate::error::Result;
+use crate::inode::number::Numbers;
 use crate::inode::table::Side;
 use crate::inode::{Access, Body, Dir, File, FileState, Inode, NodeId, Place, Trait, Traits};
 use crate::name::Name;
@@ -148,9 +149,8 @@ impl Union {
             self.inherit(&heir, Target::Fd(fd.as_fd()), make)?;
         }
         let stat = at::stat_fd(&fd)?;
-        let mut state = FileState::upper(locate::link(&parent, Name::new(b"#")?));
-        state.links.clear();
-        state.place = Place::Held(Arc::new(fd.try_clone().map_err(|_| Errno::MFILE)?));
+        let held = Arc::new(fd.try_clone().map_err(|_| Errno::MFILE)?);
+        let state = FileState::at(Place::Held(held));
         let body = || Body::File(File { state: RwLock::new(state) });
         let (key, number) = (self.key(Side::Upper, &stat), self.number(&stat));
         let private = || self.numbers.private();
@@ -200,6 +200,9 @@ impl Union {
             map.set_upper(name, UpperSlot::Entry(make.kind()));
         }
         let stat = at::stat(Target::At(fd.as_fd(), name))?;
+        if let (Some(map), Some(number)) = (&mut *names, Numbers::of(self.layers.device(&stat), stat.ino)) {
+            map.set_number(name, number);
+        }
         Ok((self.insert_new(parent, &real, name, stat), file))
     }
 
@@ -302,16 +305,16 @@ impl Union {
     fn insert_new(&self, parent: &Arc<Inode>, real: &Arc<RealDir>, name: Name<'_>, stat: Stat) -> Child {
         let link = locate::link(parent, name);
         let body = || match stat.kind() {
-            FileType::Directory => Body::Dir(Dir {
+            FileType::Directory => Body::Dir(Box::new(Dir {
                 link: RwLock::new(Some(link)),
                 merged: RwLock::new(Arc::new(Merged {
                     upper: Some(RealDir::new(real, name)),
                     lowers: Vec::new(),
                 })),
-                names: RwLock::new(None),
+                names: Arc::default(),
                 redirect: RwLock::new(None),
                 traits: Traits::default(),
-            }),
+            })),
             _ => Body::File(File { state: RwLock::new(FileState::upper(link)) }),
         };
         let key = self.key(Side::Upper, &stat);

@@ -16,17 +16,18 @@ use super::{Entry, dir_of};
 use crate::Union;
 use crate::error::Result;
 use crate::inode::number::Numbers;
-use crate::inode::{Dir, Inode, NodeId, ROOT, Trait};
+use crate::inode::{Inode, NodeId, ROOT, Trait};
 use crate::name::{Name, NameBuf};
-use crate::stack::names::{LowerSlot, Slot, UpperSlot};
+use crate::stack::names::NameMap;
 use crate::stack::real::RealDir;
 use crate::sync::Arc;
 use crate::sys::at;
 
 /// One name of a listing.
-pub struct ListedEntry {
+#[derive(Clone, Copy, Debug)]
+pub struct ListedEntry<'a> {
     /// The name; `.` and `..` are the first two.
-    pub name: Box<[u8]>,
+    pub name: &'a [u8],
     /// Its type.
     pub kind: FileType,
     /// Its inode number, the same that stat gives.
@@ -38,8 +39,26 @@ pub struct ListedEntry {
 /// The positions of `.` and `..`; what is in the directory comes after.
 const DOTS: [u64; 2] = [1, 2];
 
-impl ListedEntry {
-    fn new(name: &[u8], kind: FileType, ino: u64) -> ListedEntry {
+/// A directory's names at one moment.
+#[derive(Default)]
+pub struct Entries {
+    /// By position, once all are in.
+    places: Vec<Place>,
+    /// All names, one after the other.
+    names: Vec<u8>,
+}
+
+/// An entry, and where its name is in all names.
+struct Place {
+    position: u64,
+    ino: u64,
+    start: u32,
+    len: u8,
+    kind: FileType,
+}
+
+impl Entries {
+    fn push(&mut self, name: &[u8], kind: FileType, ino: u64) {
         // 62 bits: positions are signed for the callers, and some add to them.
         let hash = FixedState::default().hash_one(name) >> 2;
         let position = match name {
@@ -47,29 +66,39 @@ impl ListedEntry {
             b".." => DOTS[1],
             _ => hash.max(DOTS[1] + 1),
         };
-        ListedEntry { name: name.into(), kind, ino, position }
+        // A listing has less than 4 GiB of names, each of 255 bytes at most.
+        let (start, len) = (self.names.len() as u32, name.len() as u8);
+        self.names.extend_from_slice(name);
+        self.places.push(Place { position, ino, start, len, kind });
     }
-}
 
-/// A directory's names at one moment.
-pub struct Entries(Vec<ListedEntry>);
+    fn name(&self, place: &Place) -> &[u8] {
+        let start = place.start as usize;
+        self.names.get(start..start + usize::from(place.len)).unwrap_or_default()
+    }
 
-impl Entries {
-    fn new(mut entries: Vec<ListedEntry>) -> Entries {
-        entries.sort_unstable_by(|a, b| (a.position, &a.name).cmp(&(b.position, &b.name)));
+    /// Puts everything in order.
+    fn sorted(mut self) -> Entries {
+        let mut places = std::mem::take(&mut self.places);
+        places.sort_unstable_by(|a, b| (a.position, self.name(a)).cmp(&(b.position, self.name(b))));
         let mut last = 0;
-        for entry in &mut entries {
+        for place in &mut places {
             // Two names with one hash: as unlikely as it is harmless.
-            entry.position = entry.position.max(last + 1);
-            last = entry.position;
+            place.position = place.position.max(last + 1);
+            last = place.position;
         }
-        Entries(entries)
+        Entries { places, names: self.names }
     }
 
     /// What comes behind a position, 0 being the start.
-    pub fn from_offset(&self, offset: u64) -> &[ListedEntry] {
-        let start = self.0.partition_point(|entry| entry.position <= offset);
-        self.0.get(start..).unwrap_or_default()
+    pub fn from_offset(&self, offset: u64) -> impl Iterator<Item = ListedEntry<'_>> {
+        let start = self.places.partition_point(|place| place.position <= offset);
+        self.places.get(start..).unwrap_or_default().iter().map(|place| ListedEntry {
+            name: self.name(place),
+            kind: place.kind,
+            ino: place.ino,
+            position: place.position,
+        })
     }
 }
 
@@ -80,30 +109,26 @@ impl Union {
     /// `ENOTDIR`, or what the layers gave.
     pub fn list(&self, id: NodeId) -> Result<Entries> {
         let inode = self.inode(id)?;
-        let dir = dir_of(&inode)?;
         let (own, above) = self.own_and_parent(&inode)?;
-        let mut entries = vec![
-            ListedEntry::new(b".", FileType::Directory, own),
-            ListedEntry::new(b"..", FileType::Directory, above),
-        ];
-        let names = self.read_names(dir)?;
-        let merged = dir.merged();
-        match (&*names, merged.top()) {
+        let mut entries = Entries::default();
+        entries.push(b".", FileType::Directory, own);
+        entries.push(b"..", FileType::Directory, above);
+        // The names are locked as long as `known` lives.
+        let known = self.read_names(dir_of(&inode)?)?;
+        let unclear = match (&*known.names, known.merged.top().cloned()) {
             (Some(map), _) => {
-                let shown = map.iter().filter_map(|(name, slot)| Some((name, slot, slot.visible()?)));
-                for (name, slot, kind) in shown {
-                    entries.push(ListedEntry::new(name.bytes(), kind, layer_of(slot)));
-                }
-                drop(names);
-                self.number_entries(&inode, dir, &mut entries)?;
+                let unclear = list_map(map, &mut entries);
+                drop(known);
+                unclear
             }
             (None, Some(only)) => {
-                drop(names);
-                self.list_only(&inode, only, &mut entries)?;
+                drop(known);
+                self.list_only(&inode, &only, &mut entries)?
             }
             (None, None) => return Err(Errno::NOENT.into()),
-        }
-        Ok(Entries::new(entries))
+        };
+        self.look_up_all(&inode, unclear, &mut entries)?;
+        Ok(entries.sorted())
     }
 
     fn own_and_parent(&self, inode: &Arc<Inode>) -> Result<(u64, u64)> {
@@ -115,17 +140,18 @@ impl Union {
         Ok((ino(inode)?, ino(parent.as_ref().unwrap_or(inode))?))
     }
 
-    /// Lists a directory of one layer: its numbers come with the names.
+    /// Lists a directory of one layer: its numbers come with the names. Those
+    /// that do not are given back.
     fn list_only(
         &self,
         inode: &Arc<Inode>,
         only: &Arc<RealDir>,
-        entries: &mut Vec<ListedEntry>,
-    ) -> Result<()> {
+        entries: &mut Entries,
+    ) -> Result<Vec<NameBuf>> {
         let fd = only.fd(&self.layers.fds)?;
         let device = self.layers.device(&at::stat_fd(&fd)?);
         let is_impure = only.layer == 0 && self.traits(inode)?.has(Trait::Impure);
-        let mut suspects = Vec::new();
+        let mut unclear = Vec::new();
         at::list(fd.as_fd(), |entry| -> Result<()> {
             use crate::ondisk::whiteout::{self, NameMeaning};
             if whiteout::meaning(entry.name) != NameMeaning::Entry {
@@ -136,63 +162,20 @@ impl Union {
                 && !is_impure
                 && !self.layers.must_look_up(entry.kind);
             match Numbers::of(device, entry.ino).filter(|_| is_clear) {
-                Some(ino) => {
-                    entries.push(ListedEntry::new(entry.name, entry.kind, ino));
-                }
-                None => suspects.push(Name::new(entry.name)?.to_buf()),
+                Some(ino) => entries.push(entry.name, entry.kind, ino),
+                None => unclear.push(Name::new(entry.name)?.to_buf()),
             }
             Ok(())
         })?;
-        self.look_up_all(inode, suspects, entries)
+        Ok(unclear)
     }
 
-    /// Numbers the entries of a merged directory. What is a directory or came
-    /// from a lower must be looked up to know its number; the rest is found by
-    /// listing the layers once more.
-    fn number_entries(&self, inode: &Arc<Inode>, dir: &Dir, entries: &mut Vec<ListedEntry>) -> Result<()> {
-        let merged = dir.merged();
-        let is_impure = merged.upper.is_some() && self.traits(inode)?.has(Trait::Impure);
-        let mut numbers = std::collections::HashMap::new();
-        for real in merged.upper.iter().chain(&merged.lowers) {
-            let fd = real.fd(&self.layers.fds)?;
-            let device = self.layers.device(&at::stat_fd(&fd)?);
-            at::list(fd.as_fd(), |entry| -> Result<()> {
-                numbers.insert((u64::from(real.layer), Box::from(entry.name)), (device, entry.ino));
-                Ok(())
-            })?;
-        }
-        let mut suspects = Vec::new();
-        entries.retain_mut(|entry| {
-            if matches!(&*entry.name, b"." | b"..") {
-                return true;
-            }
-            let layer = entry.ino;
-            let must_look = layer == 0 && (is_impure || entry.kind == FileType::Directory)
-                || self.layers.must_look_up(entry.kind);
-            let found = numbers.get(&(layer, entry.name.clone())).filter(|_| !must_look);
-            match found.and_then(|(device, ino)| Numbers::of(*device, *ino)) {
-                Some(ino) => {
-                    entry.ino = ino;
-                    true
-                }
-                None => {
-                    suspects.extend(Name::new(&entry.name).map(Name::to_buf));
-                    false
-                }
-            }
-        });
-        self.look_up_all(inode, suspects, entries)
-    }
-
-    fn look_up_all(
-        &self,
-        inode: &Arc<Inode>,
-        names: Vec<NameBuf>,
-        entries: &mut Vec<ListedEntry>,
-    ) -> Result<()> {
+    /// Adds entries whose number only a lookup tells: what is a directory of
+    /// the upper, or may have come from a lower.
+    fn look_up_all(&self, inode: &Arc<Inode>, names: Vec<NameBuf>, entries: &mut Entries) -> Result<()> {
         for name in names {
             if let Some(child) = self.referred(inode, name.as_name())? {
-                entries.push(ListedEntry::new(name.as_name().bytes(), child.inode.kind, child.inode.id));
+                entries.push(name.as_name().bytes(), child.inode.kind, child.inode.id);
             }
         }
         Ok(())
@@ -203,20 +186,22 @@ impl Union {
     ///
     /// # Errors
     /// What the layers gave.
-    pub fn lookup_listed(&self, parent: NodeId, entry: &ListedEntry) -> Result<Option<Entry>> {
+    pub fn lookup_listed(&self, parent: NodeId, entry: &ListedEntry<'_>) -> Result<Option<Entry>> {
         let parent = self.inode(parent)?;
-        let Ok(name) = Name::new(&entry.name) else { return Ok(None) };
+        let Ok(name) = Name::new(entry.name) else { return Ok(None) };
         let child: Option<Child> = self.child(&parent, name)?;
         child.map(|child| self.entry(&child)).transpose()
     }
 }
 
-/// The layer whose entry shows.
-fn layer_of(slot: &Slot) -> u64 {
-    match (&slot.upper, &slot.lower) {
-        (UpperSlot::Entry(_), _) => 0,
-        (_, LowerSlot::File(layer, _)) => u64::from(*layer),
-        (_, LowerSlot::Dir(layers)) => layers.first().copied().map(u64::from).unwrap_or(0),
-        (_, LowerSlot::Absent) => 0,
+/// Lists what a map knows the numbers of; the other names are given back.
+fn list_map(map: &NameMap, entries: &mut Entries) -> Vec<NameBuf> {
+    let mut unclear = Vec::new();
+    for shown in map.shown() {
+        match shown.number {
+            Some(number) => entries.push(shown.name.bytes(), shown.kind, number),
+            None => unclear.push(shown.name.to_buf()),
+        }
     }
+    unclear
 }

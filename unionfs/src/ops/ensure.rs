@@ -17,7 +17,7 @@ use crate::name::NameBuf;
 use crate::ondisk::marks::{self, Mark};
 use crate::ondisk::origin::{self, Nlink};
 use crate::stack::names::{Merged, UpperSlot};
-use crate::stack::real::RealDir;
+use crate::stack::real::{RealDir, Spot};
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering;
 use crate::sys::at::{self, Stat, Target};
@@ -54,7 +54,7 @@ impl Union {
 
     /// Puts the directory a lower file would be copied into in the upper.
     pub(super) fn ensure_parent(&self, upper: Writable<'_>, inode: &Arc<Inode>) -> Result<()> {
-        let parent = file_of(inode)?.state.read().links.first().map(|link| link.parent.clone());
+        let parent = file_of(inode)?.state.read().first_link().map(|link| link.parent.clone());
         match parent {
             Some(parent) => self.ensure_upper_dir(upper, &parent),
             None => Ok(()),
@@ -182,10 +182,13 @@ impl Union {
             if !needs_copy(&state, need) {
                 return Ok(());
             }
-            let data = state.data.clone();
-            match &state.place {
-                Place::Lower(spot) => (spot.clone(), state.links.first().cloned(), data),
-                _ => {
+            let data = state.data().cloned();
+            match state.as_lower() {
+                Some((dir, name)) => {
+                    let spot = Spot { dir: dir.clone(), name: name.to_buf() };
+                    (spot, state.first_link().cloned(), data)
+                }
+                None => {
                     drop(state);
                     return self.fill_metacopy(upper, inode, need);
                 }
@@ -230,7 +233,7 @@ impl Union {
             _ => None,
         };
         let is_indexed = index.is_some();
-        let data = later.then(|| data.unwrap_or_else(|| Box::new(spot.clone())));
+        let data = later.then(|| data.unwrap_or_else(|| spot.clone()));
         let published = Published { inode, staged, link: link.as_ref(), lower: &stat, index, data };
         let file_fd = self.publish(upper, published)?;
         if !later {
@@ -259,9 +262,9 @@ impl Union {
                 let fd = copy.staged.publish(index.as_fd(), name.as_name())?;
                 let now = at::stat(Target::At(index.as_fd(), name.as_name()))?;
                 let mut state = file.state.write();
-                state.place = Place::Index(name.clone());
-                state.data = copy.data;
-                state.nlink = i32::try_from(i64::from(copy.lower.nlink) - i64::from(now.nlink)).ok();
+                state.set_place(Place::Index(Box::new(name.clone())));
+                state.set_data(copy.data);
+                state.set_nlink(i32::try_from(i64::from(copy.lower.nlink) - i64::from(now.nlink)).ok());
                 self.table.add_key(copy.inode, self.key(Side::Upper, &now));
                 fd
             }
@@ -277,8 +280,8 @@ impl Union {
                 }
                 let now = at::stat(Target::At(parent.as_fd(), link.name.as_name()))?;
                 let mut state = file.state.write();
-                state.place = Place::Upper;
-                state.data = copy.data;
+                state.set_place(Place::Upper);
+                state.set_data(copy.data);
                 drop(state);
                 self.table.add_key(copy.inode, self.key(Side::Upper, &now));
                 fd
@@ -299,10 +302,10 @@ impl Union {
         let held = Arc::new(at::open_path(upper.work(), name.as_name())?);
         at::unlink(upper.work(), name.as_name())?;
         let mut state = file_of(copy.inode)?.state.write();
-        state.place = Place::Held(held);
-        state.data = copy.data;
+        state.set_place(Place::Held(held));
+        state.set_data(copy.data);
         // The copy's own link count is right: it has none.
-        state.nlink = None;
+        state.set_nlink(None);
         drop(state);
         Ok(fd)
     }
@@ -329,7 +332,7 @@ impl Union {
         let before = at::stat_fd(&parent)?;
         let state = &mut *file_of(inode)?.state.write();
         let shown = self.with_place(state, |file| {
-            let shown = i64::from(at::stat(file)?.nlink) + i64::from(state.nlink.unwrap_or(0));
+            let shown = i64::from(at::stat(file)?.nlink) + i64::from(state.nlink().unwrap_or(0));
             at::link(file, parent.as_fd(), link.name.as_name())?;
             Ok(shown)
         })?;
@@ -344,7 +347,7 @@ impl Union {
     /// Records how many more links an indexed file shows than it has.
     pub(super) fn record_nlink(&self, upper: Writable<'_>, state: &mut FileState, more: i64) -> Result<()> {
         let more = i32::try_from(more).map_err(|_| Errno::OVERFLOW)?;
-        state.nlink = Some(more);
+        state.set_nlink(Some(more));
         self.with_place(state, |file| {
             let value = Nlink::Upper(more).format();
             marks::set_if_possible(file, upper.namespace, Mark::Nlink, value.as_bytes())
@@ -370,7 +373,7 @@ impl Union {
         }
         copyup::fill(&upper, &to, &from, &stat)?;
         let mut state = file.state.write();
-        state.data = None;
+        state.set_data(None);
         self.switch_open(&mut state, Some(to))?;
         self.stats.copied_bytes.fetch_add(stat.size, Ordering::Relaxed);
         Ok(())
@@ -401,9 +404,9 @@ struct Published<'a, 'u> {
     /// Its name in the index, if it belongs there.
     index: Option<NameBuf>,
     /// Where its data stays, if it is not copied.
-    data: Option<Box<crate::stack::real::Spot>>,
+    data: Option<Spot>,
 }
 
 fn needs_copy(state: &FileState, need: Need) -> bool {
-    state.is_lower() || need != Need::Metadata && state.data.is_some()
+    state.is_lower() || need != Need::Metadata && state.data().is_some()
 }

@@ -110,10 +110,10 @@ impl Union {
                 return Ok(data);
             }
             // Opened without the lock; whoever comes second uses the first's.
-            let in_upper = !file.state.read().is_lower() && file.state.read().data.is_none();
+            let in_upper = !file.state.read().is_lower() && file.state.read().data().is_none();
             let fd = self.open_data(inode, access)?;
             let mut state = file.state.write();
-            if in_upper != (!state.is_lower() && state.data.is_none()) {
+            if in_upper != (!state.is_lower() && state.data().is_none()) {
                 continue; // Copied up meanwhile: this is the old file's.
             }
             let data = Arc::new(Data { fd, access });
@@ -256,7 +256,7 @@ impl Union {
         if file.state.read().is_lower() {
             return Ok(());
         }
-        if file.state.read().data.is_some() {
+        if file.state.read().data().is_some() {
             // A metacopy: its metadata is the upper's.
             return upper.sync();
         }
@@ -314,7 +314,7 @@ enum Count {
 }
 
 /// Joins the opens there are, if their descriptor will do.
-fn share(open: &mut Option<Open>, access: Access, count: Count) -> Option<Arc<Data>> {
+fn share(open: &mut Option<Box<Open>>, access: Access, count: Count) -> Option<Arc<Data>> {
     let open = open.as_mut().filter(|open| open.data.access >= access)?;
     if count == Count::OneMore {
         open.count += 1;

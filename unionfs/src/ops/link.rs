@@ -52,7 +52,7 @@ impl Union {
             return Err(Errno::EXIST.into());
         }
         let mut state = file.state.write();
-        if let Some(more) = state.nlink {
+        if let Some(more) = state.nlink() {
             // Counted from the upper's links, one more of those counts by itself.
             self.record_nlink(upper, &mut state, more.into())?;
         }
@@ -77,9 +77,9 @@ impl Union {
 
 /// Notes a name that exists in the upper; a file that had none there has now.
 fn add_upper_link(state: &mut FileState, link: Link) {
-    if let Place::Held(_) = state.place {
-        state.links.clear();
-        state.place = Place::Upper;
+    if let Place::Held(_) = state.place() {
+        state.drop_links();
+        state.set_place(Place::Upper);
     }
     state.add_link(link);
 }

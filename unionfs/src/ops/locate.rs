@@ -45,15 +45,18 @@ impl Union {
         state: &FileState,
         f: impl FnOnce(Target<'_>) -> Result<T>,
     ) -> Result<T> {
-        match &state.place {
-            Place::Lower(spot) => spot.with(&self.layers.fds, f),
+        match state.place() {
+            Place::Lower(_) | Place::Hidden(_) => {
+                let (dir, name) = state.as_lower().ok_or(Errno::NOENT)?;
+                f(Target::At(dir.fd(&self.layers.fds)?.as_fd(), name))
+            }
             Place::Held(fd) => f(Target::Fd(fd.as_fd())),
             Place::Index(name) => {
                 let index = self.index()?.fd(&self.layers.fds)?;
                 f(Target::At(index.as_fd(), name.as_name()))
             }
             Place::Upper => {
-                let link = state.links.first().ok_or(Errno::NOENT)?;
+                let link = state.first_link().ok_or(Errno::NOENT)?;
                 let parent = self.upper_fd(&link.parent)?;
                 f(Target::At(parent.as_fd(), link.name.as_name()))
             }

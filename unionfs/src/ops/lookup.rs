@@ -10,13 +10,15 @@ use super::locate::link;
 use super::{Entry, dir_of};
 use crate::Union;
 use crate::error::{Absent, Result};
+use crate::inode::number::Numbers;
 use crate::inode::table::{Key, Side};
 use crate::inode::{Body, Dir, FileState, Inode, NodeId, Place, Trait, Traits};
 use crate::name::Name;
 use crate::ondisk::marks::{Marks, Opacity};
 use crate::ondisk::whiteout;
+use crate::stack::listing::lower_opacity;
 use crate::stack::names::{LowerSlot, Merged, NameMap, Slot, UpperSlot};
-use crate::stack::real::{RealDir, Spot};
+use crate::stack::real::{LayerId, RealDir, Spot};
 use crate::stack::resolve::{self, Resolver, Way};
 use crate::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::sys::at::{self, Stat, Target};
@@ -27,12 +29,37 @@ pub(super) struct Child {
     pub stat: Stat,
 }
 
+/// A directory's names, and the directories they are of, at one moment.
+pub(super) struct Known<'d> {
+    /// The map, of a merged one.
+    pub names: RwLockReadGuard<'d, Option<NameMap>>,
+    /// What it is made of.
+    pub merged: Arc<Merged>,
+}
+
+/// What is known of a name, and its attributes where finding out gave them.
+struct Looked {
+    slot: Slot,
+    stat: Option<Stat>,
+}
+
 /// A name about to be resolved, with what its directory knows of it.
 struct Asked<'a> {
     parent: &'a Arc<Inode>,
     merged: &'a Merged,
     name: Name<'a>,
     slot: &'a Slot,
+    stat: Option<Stat>,
+}
+
+impl Asked<'_> {
+    /// The attributes of what has the name in one of the real directories.
+    fn stat(&self, target: Target<'_>) -> Result<Option<Stat>> {
+        match self.stat {
+            Some(stat) => Ok(Some(stat)),
+            None => at::stat(target).absent(),
+        }
+    }
 }
 
 impl Union {
@@ -63,20 +90,9 @@ impl Union {
     /// # Errors
     /// `ENOTDIR`, or what the layers gave.
     pub(super) fn child(&self, parent: &Arc<Inode>, name: Name<'_>) -> Result<Option<Child>> {
-        let names = self.read_names(dir_of(parent)?)?;
-        self.child_in(parent, &names, name)
-    }
-
-    /// As [`Union::child`], with the directory's names locked by the caller.
-    pub(super) fn child_in(
-        &self,
-        parent: &Arc<Inode>,
-        names: &Option<NameMap>,
-        name: Name<'_>,
-    ) -> Result<Option<Child>> {
-        let merged = dir_of(parent)?.merged();
-        let slot = self.slot(&merged, names, name)?;
-        let asked = Asked { parent, merged: &merged, name, slot: &slot };
+        let known = self.read_names(dir_of(parent)?)?;
+        let Looked { slot, stat } = self.look(&known.merged, &known.names, name)?;
+        let asked = Asked { parent, merged: &known.merged, name, slot: &slot, stat };
         match (slot.visible(), &slot) {
             (None, _) => Ok(None),
             (Some(FileType::Directory), _) => self.child_dir(&asked),
@@ -86,12 +102,14 @@ impl Union {
         }
     }
 
-    /// A directory's names, read-locked; merged ones have their map built.
-    pub(super) fn read_names<'d>(&self, dir: &'d Dir) -> Result<RwLockReadGuard<'d, Option<NameMap>>> {
+    /// A directory's names, read-locked; merged ones have their map built. A
+    /// copy-up that makes it a merged one meanwhile adds nothing to what shows.
+    pub(super) fn read_names<'d>(&self, dir: &'d Dir) -> Result<Known<'d>> {
         loop {
             let names = dir.names.read();
-            if names.is_some() || !self.needs_map(dir)? {
-                return Ok(names);
+            let merged = dir.merged();
+            if names.is_some() || !self.needs_map(&merged)? {
+                return Ok(Known { names, merged });
             }
             drop(names);
             drop(self.write_names(dir)?);
@@ -101,51 +119,50 @@ impl Union {
     /// A directory's names, write-locked; merged ones have their map built.
     pub(super) fn write_names<'d>(&self, dir: &'d Dir) -> Result<RwLockWriteGuard<'d, Option<NameMap>>> {
         let mut names = dir.names.write();
-        if names.is_none() && self.needs_map(dir)? {
-            let mut merged = (*dir.merged()).clone();
+        let merged = dir.merged();
+        if names.is_none() && self.needs_map(&merged)? {
+            let mut merged = (*merged).clone();
             let before = merged.lowers.len();
-            *names = Some(NameMap::build(&mut merged, &self.layers)?);
+            *names = Some(NameMap::build(&mut merged, &self.layers, Numbers::of)?);
             if merged.lowers.len() < before {
                 // An opaque file was met; the upper may have come meanwhile.
                 let mut now = dir.merged.write();
                 let upper = now.upper.clone();
                 *now = Arc::new(Merged { upper, lowers: merged.lowers });
             }
+            self.layers.maps.built(&dir.names);
         }
         Ok(names)
     }
 
     /// Whether a directory's names are more than one layer's listing: it is
     /// merged, or a lower's that may hold xattr whiteouts, which look like files.
-    fn needs_map(&self, dir: &Dir) -> Result<bool> {
-        let merged = dir.merged();
-        let Some(only) = merged.lowers.first().filter(|_| !merged.is_merged()) else {
-            return Ok(merged.is_merged());
-        };
-        if !dir.traits.has(Trait::LowerKnown) {
-            let marks = Marks::read(Target::Fd(only.fd(&self.layers.fds)?.as_fd()), self.config.namespace)?;
-            if marks.opacity == Opacity::XattrWhiteouts {
-                dir.traits.set(Trait::XattrWhiteouts);
-            }
-            dir.traits.set(Trait::LowerKnown);
+    fn needs_map(&self, merged: &Merged) -> Result<bool> {
+        match merged.lowers.first().filter(|_| !merged.is_merged()) {
+            Some(only) => Ok(lower_opacity(only, &self.layers)? == Opacity::XattrWhiteouts),
+            None => Ok(merged.is_merged()),
         }
-        Ok(dir.traits.has(Trait::XattrWhiteouts))
     }
 
     /// What is known of a name: from the map, or by asking the only layer.
     pub(super) fn slot(&self, merged: &Merged, names: &Option<NameMap>, name: Name<'_>) -> Result<Slot> {
+        Ok(self.look(merged, names, name)?.slot)
+    }
+
+    fn look(&self, merged: &Merged, names: &Option<NameMap>, name: Name<'_>) -> Result<Looked> {
+        let absent = Looked { slot: Slot::ABSENT, stat: None };
         if let Some(map) = names {
-            return Ok(map.get(name));
+            return Ok(Looked { slot: map.get(name), stat: None });
         }
-        let Some(only) = merged.top() else { return Ok(Slot::ABSENT) };
+        let Some(only) = merged.top() else { return Ok(absent) };
         if whiteout::is_reserved(name) {
-            return Ok(Slot::ABSENT);
+            return Ok(absent);
         }
         let dir = only.fd(&self.layers.fds)?;
-        let Some(stat) = at::stat(Target::At(dir.as_fd(), name)).absent()? else { return Ok(Slot::ABSENT) };
+        let Some(stat) = at::stat(Target::At(dir.as_fd(), name)).absent()? else { return Ok(absent) };
         let kind = stat.kind();
         let in_upper = merged.upper.is_some();
-        Ok(match (in_upper, stat.is_whiteout_device()) {
+        let slot = match (in_upper, stat.is_whiteout_device()) {
             (true, true) => Slot { upper: UpperSlot::Whiteout, lower: LowerSlot::Absent },
             (true, false) => Slot { upper: UpperSlot::Entry(kind), lower: LowerSlot::Absent },
             (false, true) => Slot::ABSENT,
@@ -155,7 +172,8 @@ impl Union {
                 Slot { upper: UpperSlot::Absent, lower: LowerSlot::Dir(layers) }
             }
             (false, false) => Slot { upper: UpperSlot::Absent, lower: LowerSlot::File(only.layer, kind) },
-        })
+        };
+        Ok(Looked { slot, stat: Some(stat) })
     }
 
     fn resolver(&self) -> Resolver<'_> {
@@ -183,7 +201,7 @@ impl Union {
         };
         let parent_fd = parent.fd(&self.layers.fds)?;
         let target = Target::At(parent_fd.as_fd(), asked.name);
-        let Some(stat) = at::stat(target).absent()? else { return Ok(None) };
+        let Some(stat) = asked.stat(target)? else { return Ok(None) };
         let key = self.key(side, &stat);
         if let Some(inode) = self.table.find(&key) {
             self.note_dir_link(&inode, asked);
@@ -210,13 +228,13 @@ impl Union {
             note_traits(&traits, &marks);
         }
         let body = || {
-            Body::Dir(Dir {
+            Body::Dir(Box::new(Dir {
                 link: RwLock::new(Some(link(asked.parent, asked.name))),
                 merged: RwLock::new(Arc::new(merged)),
-                names: RwLock::new(None),
+                names: Arc::default(),
                 redirect: RwLock::new(redirect),
                 traits,
-            })
+            }))
         };
         let private = || self.numbers.private();
         let (inode, _) = self.table.find_or_insert(Some(key), FileType::Directory, number, private, body);
@@ -239,7 +257,7 @@ impl Union {
         let Some(upper) = &asked.merged.upper else { return Ok(None) };
         let dir = upper.fd(&self.layers.fds)?;
         let target = Target::At(dir.as_fd(), asked.name);
-        let Some(stat) = at::stat(target).absent()? else { return Ok(None) };
+        let Some(stat) = asked.stat(target)? else { return Ok(None) };
         let key = self.key(Side::Upper, &stat);
         let link = link(asked.parent, asked.name);
         if let Some(inode) = self.table.find(&key) {
@@ -256,7 +274,7 @@ impl Union {
         let mut state = FileState::upper(link.clone());
         if marks.metacopy && stat.kind() == FileType::RegularFile {
             let data = self.resolver().data_of(asked.merged, asked.name, 0, &marks)?;
-            state.data = Some(Box::new(data));
+            state.set_data(Some(data));
         }
         let beside = match &asked.slot.lower {
             LowerSlot::File(layer, _) => asked.merged.lower(*layer),
@@ -268,14 +286,14 @@ impl Union {
     }
 
     /// A file of a lower layer, or the upper copy that the index has of it.
-    fn child_lower(&self, asked: &Asked<'_>, layer: u16) -> Result<Option<Child>> {
+    fn child_lower(&self, asked: &Asked<'_>, layer: LayerId) -> Result<Option<Child>> {
         let Some(lower) = asked.merged.lower(layer) else { return Ok(None) };
         let dir = lower.fd(&self.layers.fds)?;
         let target = Target::At(dir.as_fd(), asked.name);
-        let Some(stat) = at::stat(target).absent()? else { return Ok(None) };
-        let spot = Spot { dir: lower.clone(), name: asked.name.to_buf() };
+        let Some(stat) = asked.stat(target)? else { return Ok(None) };
         let is_linked = stat.nlink > 1 && self.upper.is_some();
         if is_linked && self.is_indexing(stat.kind()) {
+            let spot = Spot { dir: lower.clone(), name: asked.name.to_buf() };
             if let Some(child) = self.child_indexed(asked, &spot, &stat)? {
                 return Ok(Some(child));
             }
@@ -285,20 +303,22 @@ impl Union {
         let key = (!is_linked || self.is_indexing(stat.kind())).then(|| self.key(Side::Lower, &stat));
         let link = link(asked.parent, asked.name);
         if let Some(inode) = key.and_then(|key| self.table.find(&key)) {
+            let is_lower = inode.file().is_some_and(|file| file.state.read().is_lower());
             note_file_link(&inode, link);
-            let stat = self.stat(&inode)?;
+            let stat = if is_lower { stat } else { self.stat(&inode)? };
             return Ok(Some(Child { inode, stat }));
         }
         let mut data = None;
         let is_lowest = self.layers.is_bottom(layer) && self.layers.data_only().is_empty();
-        if !is_lowest && resolve::may_be_metacopy(&stat) {
+        // Of an empty file there is no data to look for.
+        if !is_lowest && stat.size > 0 && resolve::may_be_metacopy(&stat) {
             let marks = Marks::read(target, self.config.namespace)?;
             if marks.metacopy {
-                data = Some(Box::new(self.resolver().data_of(asked.merged, asked.name, layer, &marks)?));
+                data = Some(self.resolver().data_of(asked.merged, asked.name, layer, &marks)?);
             }
         }
         let number = self.number(&stat);
-        let state = FileState::lower(link.clone(), spot, data);
+        let state = FileState::lower(link.clone(), lower.clone(), data);
         Ok(Some(self.insert_file(key, stat, number, state, link)))
     }
 
@@ -320,9 +340,9 @@ impl Union {
         }
         let marks = Marks::read(target, self.config.namespace)?;
         let mut state = FileState::upper(link.clone());
-        state.place = Place::Index(name);
+        state.set_place(Place::Index(Box::new(name)));
         if marks.metacopy && stat.kind() == FileType::RegularFile {
-            state.data = Some(Box::new(spot.clone()));
+            state.set_data(Some(spot.clone()));
         }
         let number = self.take_origin(&mut state, &marks, &stat, Some(spot))?;
         Ok(Some(self.insert_file(Some(key), stat, number, state, link)))

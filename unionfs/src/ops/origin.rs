@@ -46,7 +46,8 @@ impl Union {
                 // One of several broken links: it must not share their number.
                 return Ok(own);
             }
-            state.nlink = marks.nlink.as_deref().and_then(|value| offset(value, upper, &lower)).or(Some(0));
+            let more = marks.nlink.as_deref().and_then(|value| offset(value, upper, &lower));
+            state.set_nlink(more.or(Some(0)));
         }
         Ok(self.number(&lower))
     }
@@ -59,7 +60,7 @@ impl Union {
         let dir = index.fd(&self.layers.fds)?;
         let found = at::stat(Target::At(dir.as_fd(), name.as_name())).absent()?;
         if found.is_some_and(|found| found.ino == upper.ino) {
-            state.place = Place::Index(name);
+            state.set_place(Place::Index(Box::new(name)));
             return Ok(true);
         }
         Ok(false)

@@ -12,7 +12,7 @@ use crate::acl;
 use crate::config::Squash;
 use crate::error::Result;
 use crate::ids::OVERFLOW_ID;
-use crate::inode::{Body, Inode, Place};
+use crate::inode::{Body, Inode};
 use crate::ondisk::override_stat;
 use crate::stack::real::LayerId;
 use crate::sys::at::{self, Stat, Target};
@@ -62,10 +62,7 @@ impl Union {
     pub(super) fn meant_of(&self, inode: &Inode, stat: &Stat) -> Result<Stat> {
         let layer = match &inode.body {
             Body::Dir(dir) => dir.merged().top().map_or(UPPER, |top| top.layer),
-            Body::File(file) => match &file.state.read().place {
-                Place::Lower(spot) => spot.dir.layer,
-                _ => UPPER,
-            },
+            Body::File(file) => file.state.read().as_lower().map_or(UPPER, |(dir, _)| dir.layer),
         };
         match self.override_in(layer) {
             Some(_) => self.with_metadata(inode, |target| self.meant(layer, target, stat)),

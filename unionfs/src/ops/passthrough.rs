@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::file_of;
 use crate::error::Result;
-use crate::inode::{Access, FileState, Inode, Place};
+use crate::inode::{Access, FileState, Inode};
 use crate::stack::real::LayerId;
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -92,10 +92,10 @@ impl Union {
     /// Registers a file that is opened for the first time, if it may be.
     fn register(&self, passthrough: &Passthrough, state: &FileState) -> Option<Backing> {
         let open = state.open.as_ref()?;
-        let side = match &state.place {
-            _ if state.data.is_some() => return None,
-            Place::Lower(spot) => self.is_passed(spot.dir.layer).then_some(1)?,
-            Place::Upper | Place::Index(_) | Place::Held(_) => 0,
+        let side = match state.as_lower() {
+            _ if state.data().is_some() => return None,
+            Some((dir, _)) => self.is_passed(dir.layer).then_some(1)?,
+            None => 0,
         };
         let is_refused = passthrough.is_refused.get(side)?;
         if is_refused.load(Ordering::Relaxed) {

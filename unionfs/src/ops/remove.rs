@@ -17,7 +17,8 @@ use crate::Union;
 use crate::error::Result;
 use crate::inode::{Body, Dir, FileState, Inode, Link, Place};
 use crate::name::{Name, NameBuf};
-use crate::stack::names::{Listing, NameMap, Slot, UpperSlot};
+use crate::stack::listing::Listing;
+use crate::stack::names::{NameMap, Slot, UpperSlot};
 use crate::stack::real::Fd;
 use crate::sync::Arc;
 use crate::sys::at;
@@ -171,9 +172,9 @@ impl Union {
     /// # Errors
     /// `ENOTEMPTY` if something does.
     pub(super) fn check_empty(&self, dir: &Dir) -> Result<()> {
-        let names = self.read_names(dir)?;
-        let is_empty = match (&*names, dir.merged().top()) {
-            (Some(map), _) => map.iter().all(|(_, slot)| slot.visible().is_none()),
+        let known = self.read_names(dir)?;
+        let is_empty = match (&*known.names, known.merged.top()) {
+            (Some(map), _) => map.shown().next().is_none(),
             (None, Some(only)) => Listing::read(only, &self.layers)?.entries.is_empty(),
             (None, None) => true,
         };
@@ -195,18 +196,18 @@ impl Union {
     /// What must be had before a name goes: a descriptor, if it is the last one
     /// the file can be reached by.
     pub(super) fn before_loss(&self, state: &FileState, link: &Link) -> Result<Losing> {
-        let others = state.links.iter().any(|known| !known.is(link));
-        let shown = match (&state.place, state.nlink) {
+        let others = state.links().any(|known| !known.is(link));
+        let shown = match (state.place(), state.nlink()) {
             (Place::Index(_), Some(more)) => {
                 let stat = self.with_place(state, |file| Ok(at::stat(file)?))?;
                 Some(i64::from(stat.nlink) + i64::from(more))
             }
             _ => None,
         };
-        let is_last = match state.place {
+        let is_last = match state.place() {
             Place::Upper => !others,
             Place::Index(_) => shown.is_some_and(|shown| shown <= 1),
-            Place::Lower(_) | Place::Held(_) => false,
+            Place::Lower(_) | Place::Hidden(_) | Place::Held(_) => false,
         };
         let held = if is_last { Some(self.hold(state)?) } else { None };
         Ok(Losing { held, shown })
@@ -223,21 +224,21 @@ impl Union {
     ) -> Result<()> {
         state.drop_link(link);
         if state.is_lower() {
-            state.nlink = Some(state.nlink.unwrap_or(0) - 1);
+            state.set_nlink(Some(state.nlink().unwrap_or(0) - 1));
         }
         let was_in_upper = matches!(slot.upper, UpperSlot::Entry(_));
-        match (&state.place, losing.held, losing.shown) {
+        match (state.place(), losing.held, losing.shown) {
             (Place::Index(name), Some(held), _) => {
                 let index = self.index()?.fd(&self.layers.fds)?;
                 at::unlink(index.as_fd(), name.as_name())?;
-                state.place = Place::Held(held);
-                state.nlink = None;
+                state.set_place(Place::Held(held));
+                state.set_nlink(None);
             }
             (Place::Index(_), None, Some(shown)) if !was_in_upper => {
                 let now = self.with_place(state, |file| Ok(at::stat(file)?.nlink))?;
                 self.record_nlink(upper, state, shown - 1 - i64::from(now))?;
             }
-            (Place::Upper, Some(held), _) => state.place = Place::Held(held),
+            (Place::Upper, Some(held), _) => state.set_place(Place::Held(held)),
             _ => {}
         }
         Ok(())

@@ -22,7 +22,8 @@ use crate::error::Result;
 use crate::inode::{Body, Dir, Inode, Link};
 use crate::name::{Name, NameBuf};
 use crate::ondisk::marks::{self, Mark, Marks};
-use crate::stack::names::{Listing, Merged, NameMap, Slot, UpperSlot};
+use crate::stack::listing::Listing;
+use crate::stack::names::{Merged, NameMap, Slot, UpperSlot};
 use crate::stack::real::{Fd, RealDir};
 use crate::sync::{Arc, MutexGuard, RwLockWriteGuard};
 use crate::sys::at::{self, Target};
@@ -190,8 +191,7 @@ impl Union {
                 let mut state = file.state.write();
                 rename()?;
                 // First, so that it is where the file is looked for.
-                state.links.retain(|known| !known.is(&to.link()));
-                state.links.insert(0, to.link());
+                state.put_first(to.link());
                 Ok(())
             }
         }
@@ -243,8 +243,9 @@ impl Union {
 
     /// Gives an indexed file the name in the upper that is about to move.
     fn ensure_alias(&self, upper: Writable<'_>, inode: &Arc<Inode>, link: &Link) -> Result<()> {
-        let is_indexed =
-            inode.file().is_some_and(|file| matches!(file.state.read().place, crate::inode::Place::Index(_)));
+        let is_indexed = inode
+            .file()
+            .is_some_and(|file| matches!(file.state.read().place(), crate::inode::Place::Index(_)));
         if is_indexed { self.ensure_alias_locked(upper, inode, link) } else { Ok(()) }
     }
 
@@ -286,7 +287,7 @@ impl Union {
             }
             Body::File(file) => {
                 let state = file.state.read();
-                (state.has_origin, state.data.is_some())
+                (state.has_origin, state.data().is_some())
             }
         };
         if has_origin && !is_same_dir {
@@ -345,7 +346,7 @@ enum Reach {
 /// The names of a hard-linked file share one redirect and may lie anywhere.
 fn reach(inode: &Inode, is_same_dir: bool) -> Reach {
     let is_linked =
-        inode.file().is_some_and(|file| matches!(file.state.read().place, crate::inode::Place::Index(_)));
+        inode.file().is_some_and(|file| matches!(file.state.read().place(), crate::inode::Place::Index(_)));
     if is_same_dir && !is_linked { Reach::SameDirectory } else { Reach::Anywhere }
 }
 

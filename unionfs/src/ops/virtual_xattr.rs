@@ -54,10 +54,13 @@ fn origin(union: &Union, inode: &Inode) -> Option<(std::sync::Arc<RealDir>, Opti
         Body::Dir(dir) => Some((dir.merged().top()?.clone(), None)),
         Body::File(file) => {
             let state = file.state.read();
-            match &state.place {
-                Place::Lower(spot) => Some((spot.dir.clone(), Some(spot.name.clone()))),
+            match state.place() {
+                Place::Lower(_) | Place::Hidden(_) => {
+                    let (dir, name) = state.as_lower()?;
+                    Some((dir.clone(), Some(name.to_buf())))
+                }
                 Place::Upper => {
-                    let link = state.links.first()?;
+                    let link = state.first_link()?;
                     Some((union.upper_dir(&link.parent).ok()?, Some(link.name.clone())))
                 }
                 Place::Index(_) | Place::Held(_) => Some((union.upper.as_ref()?.root.clone(), None)),

@@ -6,7 +6,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, StatVfsMountFlags};
+use rustix::process::Resource;
 
+use super::maps::Maps;
 use super::real::{Fds, LayerId, RealDir};
 use crate::config::{Config, Namespace, Submounts};
 use crate::error::{Error, Result};
@@ -15,9 +17,18 @@ use crate::sync::{Arc, RwLock};
 use crate::sys::at::{self, Stat, Target};
 use crate::sys::{handle, mount};
 
-/// Descriptors on directories that may be given up again; the hard limit is
-/// shared with open files, which cannot.
-const HELD_DIRECTORIES: usize = 4096;
+/// At most so many descriptors on directories are held that may be given up
+/// again.
+const MOST_HELD: u64 = 4096;
+/// At least so many: a path is walked with fewer, but slowly.
+const FEWEST_HELD: u64 = 64;
+
+/// How many there may be under this process's limit of open files: a quarter,
+/// the rest being for those files, and for the layers' own.
+fn held_directories() -> usize {
+    let limit = rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    (limit / 4).clamp(FEWEST_HELD, MOST_HELD) as usize
+}
 
 /// One layer.
 pub struct Layer {
@@ -85,6 +96,8 @@ pub struct Layers {
     ordinary: usize,
     /// The bounded set of directory descriptors.
     pub fds: Fds,
+    /// The bounded set of name maps.
+    pub maps: Maps,
     /// Where marks are kept.
     pub namespace: Namespace,
     devices: RwLock<Vec<u64>>,
@@ -117,7 +130,8 @@ impl Layers {
         Ok(Layers {
             lower,
             ordinary: config.lowers.len(),
-            fds: Fds::new(HELD_DIRECTORIES),
+            fds: Fds::new(held_directories()),
+            maps: Maps::new(config.dir_cache),
             namespace: config.namespace,
             devices: RwLock::new(Vec::new()),
             hidden,

@@ -2,6 +2,8 @@
 //! Only `upper` changes anything on disk. No inode numbers, no callers.
 
 pub mod layer;
+pub mod listing;
+pub mod maps;
 pub mod names;
 pub mod real;
 pub mod resolve;

@@ -1,25 +1,25 @@
 //! The names of one merged directory, and which layers have them.
 //!
 //! Built by listing each layer's directory once, so that afterwards absence
-//! costs no system call and presence one statx of the winner. Whiteouts and
-//! `.wh.` names are learnt here and nowhere else.
+//! costs no system call and presence one statx of the winner. The listing's
+//! inode numbers are kept: showing the names costs nothing more.
 
-use std::collections::HashMap;
-use std::os::fd::AsFd;
+use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasher;
 
 use foldhash::fast::RandomState;
+use hashbrown::HashTable;
 use rustix::fs::FileType;
 use smallvec::SmallVec;
 
 use super::layer::Layers;
-use super::real::{LayerId, RealDir, borrowed};
-use crate::config::Namespace;
-use crate::error::{Error, Result};
+use super::listing::{Listed, Listing};
+use super::maps::{Maps, Total};
+use super::real::{LayerId, RealDir};
+use crate::error::Result;
 use crate::name::{Name, NameBuf};
-use crate::ondisk::marks::{Marks, Opacity};
-use crate::ondisk::whiteout::{self, NameMeaning};
 use crate::sync::Arc;
-use crate::sys::at::{self, Target};
+use crate::sys::at;
 
 /// The real directories one merged directory is made of.
 #[derive(Clone, Default)]
@@ -99,184 +99,274 @@ impl Slot {
 }
 
 /// Name → layers, of one merged directory.
+pub struct NameMap(Box<Names>);
+
 #[derive(Default)]
-pub struct NameMap {
-    slots: HashMap<NameBuf, Slot, RandomState>,
+struct Names {
+    entries: Vec<Entry>,
+    /// Where in `entries` a name is.
+    index: HashTable<u32>,
+    hasher: RandomState,
+    sets: LayerSets,
+    total: Total,
+}
+
+/// What is known of one name. Large trees have millions: the layers of a
+/// directory are a number in `sets`, those of a file its one layer.
+struct Entry {
+    name: NameBuf,
+    /// The inode number of what shows; 0 where only a lookup tells.
+    number: u64,
+    layers: u32,
+    upper: UpperSlot,
+    lower: Option<FileType>,
+}
+
+/// A name that shows.
+pub struct Shown<'a> {
+    /// The name.
+    pub name: Name<'a>,
+    /// The type of what shows.
+    pub kind: FileType,
+    /// Its inode number, if listing alone told it.
+    pub number: Option<u64>,
 }
 
 impl NameMap {
     /// Lists every real directory of a merged one. An opaque file found in one
-    /// of them ends the merge there: `merged` is cut short.
+    /// of them ends the merge there: `merged` is cut short. `number` gives the
+    /// inode number of what was listed in a directory on a file system, where
+    /// that is known.
     ///
     /// # Errors
     /// What opening or listing a directory gave.
-    pub fn build(merged: &mut Merged, layers: &Layers) -> Result<NameMap> {
-        let mut map = NameMap::default();
+    pub fn build(
+        merged: &mut Merged,
+        layers: &Layers,
+        number: impl Fn(u16, u64) -> Option<u64>,
+    ) -> Result<NameMap> {
+        let mut builder = Builder::default();
         if let Some(upper) = &merged.upper {
             let listing = Listing::read(upper, layers)?;
+            let device = layers.device(&at::stat_fd(upper.fd(&layers.fds)?)?);
             let ends = listing.opaque;
-            map.add_upper(listing);
+            builder.add_upper(listing, |ino| number(device, ino));
             if ends {
                 merged.lowers.clear();
             }
         }
-        let mut hidden = NameMap::default();
         for index in 0..merged.lowers.len() {
-            let layer = merged.lowers[index].layer;
-            let listing = Listing::read(&merged.lowers[index], layers)?;
+            let lower = &merged.lowers[index];
+            let listing = Listing::read(lower, layers)?;
+            let device = layers.device(&at::stat_fd(lower.fd(&layers.fds)?)?);
             let ends = listing.opaque;
-            map.add_lower(layer, listing, &mut hidden);
+            builder.add_lower(lower.layer, listing, |kind, ino| {
+                number(device, ino).filter(|_| !layers.must_look_up(kind))
+            });
             if ends {
                 merged.lowers.truncate(index + 1);
                 break;
             }
         }
-        Ok(map)
+        Ok(builder.finish(&layers.maps))
     }
 
     /// What is known of a name.
     pub fn get(&self, name: Name<'_>) -> Slot {
-        self.slots.get(name.bytes()).cloned().unwrap_or(Slot::ABSENT)
+        let names = &self.0;
+        let Some(entry) = names.find(name).and_then(|at| names.entries.get(at)) else { return Slot::ABSENT };
+        let lower = match entry.lower {
+            None => LowerSlot::Absent,
+            Some(FileType::Directory) => LowerSlot::Dir(names.sets.layers(entry.layers)),
+            Some(kind) => LowerSlot::File(entry.layers as LayerId, kind),
+        };
+        Slot { upper: entry.upper, lower }
     }
 
     /// Notes what the upper has under a name from now on.
     pub fn set_upper(&mut self, name: Name<'_>, upper: UpperSlot) {
-        match self.slots.get_mut(name.bytes()) {
-            Some(slot) => {
-                slot.upper = upper;
-                if *slot == Slot::ABSENT {
-                    self.slots.remove(name.bytes());
+        let names = &mut self.0;
+        match names.find(name).and_then(|at| Some((at, names.entries.get_mut(at)?))) {
+            Some((at, entry)) => {
+                entry.upper = upper;
+                entry.number = 0;
+                if entry.upper == UpperSlot::Absent && entry.lower.is_none() {
+                    names.remove(at);
+                    names.total.take_one();
                 }
             }
             None if upper == UpperSlot::Absent => {}
             None => {
-                self.slots.insert(name.to_buf(), Slot { upper, lower: LowerSlot::Absent });
+                names.push(Entry { name: name.to_buf(), number: 0, layers: 0, upper, lower: None });
+                names.total.add_one();
             }
         }
     }
 
-    /// Every name with what is known of it, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = (Name<'_>, &Slot)> {
-        self.slots.iter().map(|(name, slot)| (name.as_name(), slot))
+    /// Notes the inode number of what shows under a name: of a file that was
+    /// made in the upper, and is nothing else's copy.
+    pub fn set_number(&mut self, name: Name<'_>, number: u64) {
+        let names = &mut self.0;
+        if let Some(entry) = names.find(name).and_then(|at| names.entries.get_mut(at)) {
+            entry.number = number;
+        }
     }
 
-    fn add_upper(&mut self, listing: Listing) {
-        for (name, kind) in listing.entries {
-            self.slots.insert(name, Slot { upper: UpperSlot::Entry(kind), lower: LowerSlot::Absent });
+    /// Every name that shows, in no order.
+    pub fn shown(&self) -> impl Iterator<Item = Shown<'_>> {
+        self.0.entries.iter().filter_map(|entry| {
+            let kind = match (entry.upper, entry.lower) {
+                (UpperSlot::Entry(kind), _) | (UpperSlot::Absent, Some(kind)) => kind,
+                (UpperSlot::Whiteout, _) | (UpperSlot::Absent, None) => return None,
+            };
+            let number = Some(entry.number).filter(|number| *number != 0);
+            Some(Shown { name: entry.name.as_name(), kind, number })
+        })
+    }
+}
+
+impl Names {
+    fn hash(&self, name: Name<'_>) -> u64 {
+        self.hasher.hash_one(name.bytes())
+    }
+
+    fn find(&self, name: Name<'_>) -> Option<usize> {
+        let is_it =
+            |at: &u32| self.entries.get(*at as usize).is_some_and(|entry| entry.name.as_name() == name);
+        self.index.find(self.hash(name), is_it).map(|at| *at as usize)
+    }
+
+    /// Adds a name that is not there.
+    fn push(&mut self, entry: Entry) {
+        let hash = self.hash(entry.name.as_name());
+        let at = self.entries.len() as u32;
+        self.entries.push(entry);
+        let (entries, hasher) = (&self.entries, &self.hasher);
+        let rehash = |at: &u32| match entries.get(*at as usize) {
+            Some(entry) => hasher.hash_one(entry.name.as_name().bytes()),
+            None => 0,
+        };
+        self.index.insert_unique(hash, at, rehash);
+    }
+
+    /// Takes one out; the last one takes its place.
+    fn remove(&mut self, at: usize) {
+        let last = self.entries.len().saturating_sub(1);
+        let hash = |entry: &Entry| self.hasher.hash_one(entry.name.as_name().bytes());
+        let (Some(gone), Some(moved)) = (self.entries.get(at).map(hash), self.entries.last().map(hash))
+        else {
+            return;
+        };
+        if let Ok(found) = self.index.find_entry(gone, |known| *known as usize == at) {
+            found.remove();
+        }
+        if let Some(known) = self.index.find_mut(moved, |known| *known as usize == last) {
+            *known = at as u32;
+        }
+        self.entries.swap_remove(at);
+    }
+}
+
+/// The layers that directories are in: each set is another one and a layer
+/// below it. A directory's sets are few, however many names it has.
+#[derive(Default)]
+struct LayerSets(Vec<(Option<u32>, LayerId)>);
+
+impl LayerSets {
+    /// A set's layers, topmost first.
+    fn layers(&self, set: u32) -> SmallVec<[LayerId; 4]> {
+        let mut layers = SmallVec::new();
+        let mut next = Some(set);
+        while let Some((above, layer)) = next.and_then(|set| self.0.get(set as usize)) {
+            layers.push(*layer);
+            next = *above;
+        }
+        layers.reverse();
+        layers
+    }
+}
+
+/// A map on its way, layer by layer from the top.
+#[derive(Default)]
+struct Builder {
+    names: Names,
+    /// Names that a layer above put an end to, other than by showing a file.
+    ended: HashSet<NameBuf, RandomState>,
+    /// The sets there are, by what they are made of.
+    sets: HashMap<(Option<u32>, LayerId), u32, RandomState>,
+}
+
+impl Builder {
+    /// Adds the upper. What came from a lower, or may have, has the number that
+    /// it had there.
+    fn add_upper(&mut self, listing: Listing, number: impl Fn(u64) -> Option<u64>) {
+        for Listed { name, kind, ino } in listing.entries {
+            let is_clear = !listing.impure && kind != FileType::Directory;
+            let number = number(ino).filter(|_| is_clear).unwrap_or(0);
+            self.names.push(Entry { name, number, layers: 0, upper: UpperSlot::Entry(kind), lower: None });
         }
         for name in listing.whiteouts {
             // An entry beside its own `.wh.` name stays: it is of this layer.
-            self.slots.entry(name).or_insert(Slot { upper: UpperSlot::Whiteout, lower: LowerSlot::Absent });
+            if self.names.find(name.as_name()).is_none() {
+                self.names.push(Entry {
+                    name,
+                    number: 0,
+                    layers: 0,
+                    upper: UpperSlot::Whiteout,
+                    lower: None,
+                });
+            }
         }
     }
 
-    /// Adds one lower below those already added. `hidden` holds the names that
-    /// a layer above put an end to.
-    fn add_lower(&mut self, layer: LayerId, listing: Listing, hidden: &mut NameMap) {
-        for (name, kind) in listing.entries {
-            if hidden.slots.contains_key(&name) {
+    /// Adds one lower below those already added.
+    fn add_lower(&mut self, layer: LayerId, listing: Listing, number: impl Fn(FileType, u64) -> Option<u64>) {
+        for Listed { name, kind, ino } in listing.entries {
+            if self.ended.contains(&name) {
                 continue;
             }
-            let slot = self.slots.entry(name.clone()).or_insert(Slot::ABSENT);
-            match (&mut slot.lower, kind) {
-                (LowerSlot::Absent, FileType::Directory) => {
-                    slot.lower = LowerSlot::Dir(SmallVec::from_elem(layer, 1));
+            let at = self.names.find(name.as_name());
+            let known = at.and_then(|at| self.names.entries.get(at)).map(|entry| (entry.lower, entry.layers));
+            let layers = match (known, kind) {
+                (Some((Some(FileType::Directory), set)), FileType::Directory) => self.set(Some(set), layer),
+                (Some((Some(FileType::Directory), _)), _) => {
+                    self.ended.insert(name);
                     continue;
                 }
-                (LowerSlot::Dir(layers), FileType::Directory) => {
-                    layers.push(layer);
-                    continue;
+                // A file shows: nothing below it does.
+                (Some((Some(_), _)), _) => continue,
+                (_, FileType::Directory) => self.set(None, layer),
+                (_, _) => layer.into(),
+            };
+            match at.and_then(|at| self.names.entries.get_mut(at)) {
+                Some(entry) => {
+                    entry.lower = Some(kind);
+                    entry.layers = layers;
                 }
-                (LowerSlot::Absent, _) => slot.lower = LowerSlot::File(layer, kind),
-                (LowerSlot::Dir(_) | LowerSlot::File(..), _) => {}
+                None => {
+                    let number = number(kind, ino).unwrap_or(0);
+                    let upper = UpperSlot::Absent;
+                    self.names.push(Entry { name, number, layers, upper, lower: Some(kind) });
+                }
             }
-            hidden.slots.insert(name, Slot::ABSENT);
         }
-        for name in listing.whiteouts {
-            // `.wh.NAME` beside NAME hides the layers below only.
-            hidden.slots.insert(name, Slot::ABSENT);
-        }
+        // `.wh.NAME` beside NAME hides the layers below only.
+        self.ended.extend(listing.whiteouts);
     }
-}
 
-/// One real directory's entries, with its whiteouts told apart.
-pub struct Listing {
-    /// What is there, with its type.
-    pub entries: Vec<(NameBuf, FileType)>,
-    /// What is hidden below.
-    pub whiteouts: Vec<NameBuf>,
-    /// Whether a file in here says that nothing below shows.
-    pub opaque: bool,
-}
-
-impl Listing {
-    /// Lists a directory.
-    ///
-    /// # Errors
-    /// What opening or reading it gave.
-    pub fn read(dir: &Arc<RealDir>, layers: &Layers) -> Result<Listing> {
-        let fd = dir.fd(&layers.fds)?;
-        let mut listing = Listing { entries: Vec::new(), whiteouts: Vec::new(), opaque: false };
-        let mut suspects = Vec::new();
-        at::list(fd.as_fd(), |entry| -> Result<()> {
-            match whiteout::meaning(entry.name) {
-                NameMeaning::Opaque => listing.opaque = true,
-                NameMeaning::Reserved => {}
-                NameMeaning::Whiteout(name) => listing.whiteouts.push(name.to_buf()),
-                NameMeaning::Entry => {
-                    let name = Name::new(entry.name)?;
-                    let may_be_hidden = dir.layer > 0 && layers.hides() && entry.kind == FileType::Directory;
-                    let is_unclear = entry.kind == FileType::Unknown || whiteout::is_suspect(entry.kind);
-                    if is_unclear || may_be_hidden {
-                        suspects.push(name.to_buf());
-                    } else {
-                        listing.entries.push((name.to_buf(), entry.kind));
-                    }
-                }
-            }
-            Ok(())
+    fn set(&mut self, above: Option<u32>, layer: LayerId) -> u32 {
+        let sets = &mut self.names.sets.0;
+        *self.sets.entry((above, layer)).or_insert_with(|| {
+            sets.push((above, layer));
+            sets.len() as u32 - 1
         })
-        .map_err(|error: Error| error.context("cannot list a layer's directory"))?;
-        for name in suspects {
-            listing.look_at(layers, borrowed(&fd), name)?;
-        }
-        listing.take_xattr_whiteouts(borrowed(&fd), layers.namespace)?;
-        Ok(listing)
     }
 
-    fn look_at(&mut self, layers: &Layers, dir: std::os::fd::BorrowedFd<'_>, name: NameBuf) -> Result<()> {
-        let stat = at::stat(Target::At(dir, name.as_name()))?;
-        if layers.is_hidden(&stat) {
-            return Ok(());
-        }
-        if stat.is_whiteout_device() {
-            self.whiteouts.push(name);
-        } else {
-            self.entries.push((name, stat.kind()));
-        }
-        Ok(())
-    }
-
-    /// In a directory that says it may hold them, empty regular files with the
-    /// whiteout attribute are whiteouts.
-    fn take_xattr_whiteouts(&mut self, dir: std::os::fd::BorrowedFd<'_>, namespace: Namespace) -> Result<()> {
-        let no_files = !self.entries.iter().any(|(_, kind)| *kind == FileType::RegularFile);
-        if no_files || Marks::read(Target::Fd(dir), namespace)?.opacity != Opacity::XattrWhiteouts {
-            return Ok(());
-        }
-        let mut kept = Vec::with_capacity(self.entries.len());
-        for (name, kind) in self.entries.drain(..) {
-            let target = Target::At(dir, name.as_name());
-            let is_whiteout = kind == FileType::RegularFile
-                && Marks::read(target, namespace)?.whiteout
-                && at::stat(target)?.size == 0;
-            if is_whiteout {
-                self.whiteouts.push(name);
-            } else {
-                kept.push((name, kind));
-            }
-        }
-        self.entries = kept;
-        Ok(())
+    fn finish(self, maps: &Maps) -> NameMap {
+        let mut names = self.names;
+        names.entries.shrink_to_fit();
+        names.sets.0.shrink_to_fit();
+        names.total = maps.total(names.entries.len());
+        NameMap(Box::new(names))
     }
 }

@@ -12,7 +12,8 @@ use rustix::io::Errno;
 
 use crate::error::Result;
 use crate::name::{Name, NameBuf};
-use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::ondisk::marks::Opacity;
+use crate::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use crate::sync::{Arc, Mutex, RwLock, Weak};
 use crate::sys::at;
 
@@ -30,6 +31,7 @@ pub struct RealDir {
     at: RwLock<Place>,
     fd: RwLock<Option<Fd>>,
     used: AtomicBool,
+    opacity: AtomicU8,
 }
 
 enum Place {
@@ -49,6 +51,7 @@ impl RealDir {
             at: RwLock::new(Place::Root),
             fd: RwLock::new(Some(Arc::new(fd))),
             used: AtomicBool::new(true),
+            opacity: AtomicU8::new(0),
         })
     }
 
@@ -59,6 +62,7 @@ impl RealDir {
             at: RwLock::new(Place::In(parent.clone(), name.to_buf())),
             fd: RwLock::new(None),
             used: AtomicBool::new(false),
+            opacity: AtomicU8::new(0),
         })
     }
 
@@ -88,6 +92,18 @@ impl RealDir {
             fds.opened(dir);
         }
         Ok(fd)
+    }
+
+    /// What its marks say of the layers below, if they were read.
+    pub fn opacity(&self) -> Option<Opacity> {
+        let known = self.opacity.load(Ordering::Relaxed);
+        OPACITIES.into_iter().find(|opacity| known == code(*opacity))
+    }
+
+    /// Notes what its marks say of the layers below; of lowers, which do not
+    /// change.
+    pub fn note_opacity(&self, opacity: Opacity) {
+        self.opacity.store(code(opacity), Ordering::Relaxed);
     }
 
     fn held(&self) -> Option<Fd> {
@@ -171,6 +187,13 @@ impl RealDir {
             *self.fd.write() = None;
         }
     }
+}
+
+const OPACITIES: [Opacity; 3] = [Opacity::Transparent, Opacity::XattrWhiteouts, Opacity::Opaque];
+
+/// 0 is not known.
+fn code(opacity: Opacity) -> u8 {
+    opacity as u8 + 1
 }
 
 /// The directories whose descriptors may be given up, oldest first: a clock.

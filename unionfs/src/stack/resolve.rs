@@ -80,7 +80,7 @@ impl Resolver<'_> {
             let id = layer.root.layer;
             let walked = match &way {
                 Way::Listed(layers) if !layers.contains(&id) => continue,
-                Way::Listed(_) => self.walk_beside(parent, id, name)?,
+                Way::Listed(_) => self.walk_listed(parent, id, name)?,
                 Way::Sibling(name) => self.walk_beside(parent, id, name.as_name())?,
                 Way::Path(path) => self.walk_path(layer, path)?,
             };
@@ -131,12 +131,25 @@ impl Resolver<'_> {
         Err(Error::new(Errno::PERM, sentence))
     }
 
+    /// A directory that the parent's directory of one layer has listed.
+    fn walk_listed(&self, parent: &Merged, layer: LayerId, name: Name<'_>) -> Result<Walked> {
+        let step = match parent.lower(layer) {
+            Some(dir) => self.dir_step(dir, name)?,
+            None => Step::Absent,
+        };
+        self.walked(layer, name, step)
+    }
+
     /// One name in the parent's directory of one layer.
     fn walk_beside(&self, parent: &Merged, layer: LayerId, name: Name<'_>) -> Result<Walked> {
         let step = match parent.lower(layer) {
             Some(dir) => self.step(dir, name)?,
             None => Step::Absent,
         };
+        self.walked(layer, name, step)
+    }
+
+    fn walked(&self, layer: LayerId, name: Name<'_>, step: Step) -> Result<Walked> {
         let (dir, marks) = match step {
             Step::Dir(dir, marks) => (dir, marks),
             Step::End => return Ok(Walked { found: None, next: Next::End }),
@@ -198,12 +211,20 @@ impl Resolver<'_> {
         if stat.kind() != FileType::Directory {
             return Ok(Step::End);
         }
+        self.dir_step(dir, name)
+    }
+
+    /// One component in one layer, where it is a directory.
+    fn dir_step(&self, dir: &Arc<RealDir>, name: Name<'_>) -> Result<Step> {
+        let found = RealDir::new(dir, name);
         // Below the bottom there is nothing to hide or redirect to.
-        let marks = match self.layers.is_bottom(dir.layer) {
-            true => Marks::default(),
-            false => Marks::read(target, self.layers.namespace)?,
-        };
-        Ok(Step::Dir(RealDir::new(dir, name), marks))
+        if self.layers.is_bottom(dir.layer) {
+            return Ok(Step::Dir(found, Marks::default()));
+        }
+        let fd = dir.fd(&self.layers.fds)?;
+        let marks = Marks::read(Target::At(fd.as_fd(), name), self.layers.namespace)?;
+        found.note_opacity(marks.opacity);
+        Ok(Step::Dir(found, marks))
     }
 
     /// Where the data of a metacopy lies that layer `from` has at `name` of

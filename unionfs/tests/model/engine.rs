@@ -38,12 +38,15 @@ const DAEMON: Caller = Caller { uid: 0, gid: 0, umask: 0 };
 /// Options that change how things are kept and not what they are.
 pub fn options() -> impl Strategy<Value = Config> {
     let namespace = prop_oneof![Just(Namespace::Trusted), Just(Namespace::User)];
-    (any::<bool>(), any::<bool>(), any::<bool>(), namespace).prop_map(
-        |(metacopy, xino, volatile, namespace)| Config {
+    // A bound of no names lists every directory anew.
+    let dir_cache = prop_oneof![Just(Config::default().dir_cache), Just(0)];
+    (any::<bool>(), any::<bool>(), any::<bool>(), namespace, dir_cache).prop_map(
+        |(metacopy, xino, volatile, namespace, dir_cache)| Config {
             metacopy,
             xino,
             volatile,
             namespace,
+            dir_cache,
             ..Config::default()
         },
     )
@@ -202,7 +205,7 @@ impl Engine {
     /// Looks at everything below a directory that is referred to.
     fn walk(&self, path: &[String], dir: NodeId, seen: &mut Seen) -> Result<()> {
         for listed in self.union().list(dir)?.from_offset(2) {
-            let found = self.union().lookup(dir, OsStr::from_bytes(&listed.name))?;
+            let found = self.union().lookup(dir, OsStr::from_bytes(listed.name))?;
             let path = [path, &[String::from_utf8(listed.name.to_vec()).unwrap()]].concat();
             assert_eq!((listed.kind, listed.ino), (found.attr.kind, found.attr.ino), "/{}", path.join("/"));
             let look = self.look(found.id, &found.attr)?;

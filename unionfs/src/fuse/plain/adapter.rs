@@ -391,7 +391,7 @@ impl Filesystem for Adapter {
             Err(error) => return reply.error(errno(&error)),
         };
         for entry in entries.from_offset(offset) {
-            let name = OsStr::from_bytes(&entry.name);
+            let name = OsStr::from_bytes(entry.name);
             if reply.add(INodeNo(entry.ino), entry.position, file_type(entry.kind), name) {
                 break;
             }
@@ -413,13 +413,13 @@ impl Filesystem for Adapter {
             Err(error) => return reply.error(errno(&error)),
         };
         for entry in entries.from_offset(offset) {
-            let name = OsStr::from_bytes(&entry.name);
-            let is_dot = matches!(&*entry.name, b"." | b"..");
+            let name = OsStr::from_bytes(entry.name);
+            let is_dot = matches!(entry.name, b"." | b"..");
             let found = match is_dot {
                 true => None,
                 // An entry that cannot be looked up is listed without
                 // attributes: asking for them tells why.
-                false => self.union.lookup_listed(node.0, entry).unwrap_or(None),
+                false => self.union.lookup_listed(node.0, &entry).unwrap_or(None),
             };
             let attr = match &found {
                 Some(found) => entry_attr(found),

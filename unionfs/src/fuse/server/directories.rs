@@ -13,8 +13,8 @@ impl Server {
     pub(super) fn readdir(&self, node: u64, at: &abi::ReadIn, room: &mut Room<'_>) -> Result<()> {
         let entries = self.listings.entries(&self.union, node, at.offset)?;
         for entry in entries.from_offset(at.offset) {
-            let dirent = dirent(entry);
-            if room.put_dirent(&[], &dirent, &entry.name, at.size as usize) == Fit::Full {
+            let dirent = dirent(&entry);
+            if room.put_dirent(&[], &dirent, entry.name, at.size as usize) == Fit::Full {
                 break;
             }
         }
@@ -31,15 +31,15 @@ impl Server {
             }
             // An entry that cannot be looked up is listed without attributes:
             // asking for them tells why. `.` and `..` take no reference.
-            let found = match matches!(&*entry.name, b"." | b"..") {
+            let found = match matches!(entry.name, b"." | b"..") {
                 true => None,
-                false => self.union.lookup_listed(node, entry).unwrap_or(None),
+                false => self.union.lookup_listed(node, &entry).unwrap_or(None),
             };
             let attributes = match &found {
                 Some(found) => self.lifetime.entry(found),
                 None => abi::EntryOut::default(),
             };
-            if room.put_dirent(attributes.as_bytes(), &dirent(entry), &entry.name, limit) == Fit::Full {
+            if room.put_dirent(attributes.as_bytes(), &dirent(&entry), entry.name, limit) == Fit::Full {
                 if let Some(found) = found {
                     self.union.forget(found.id, 1);
                 }

@@ -1,0 +1,114 @@
+//! What is kept in memory or open is bounded, and made again when it is needed.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit};
+
+use unionfs::Union;
+use unionfs::config::{Config, UpperDirs};
+use unionfs::inode::{NodeId, ROOT};
+use unionfs::ops::{Caller, Make, Names};
+
+#[allow(dead_code)] // Shared with the crate's own tests, which need more of it.
+#[path = "../src/sys/scratch.rs"]
+mod scratch;
+use scratch::Scratch;
+
+/// One test at a time: limits and descriptors are the process's.
+static ALONE: Mutex<()> = Mutex::new(());
+
+const CALLER: Caller = Caller { uid: 0, gid: 0, umask: 0o022 };
+const DIRECTORIES: usize = 300;
+const FILES: usize = 4;
+const LOWERS: usize = 2;
+
+/// Every directory is in both lowers, with files in each.
+fn layers(scratch: &Scratch) -> Config {
+    let dir = |name: String| -> PathBuf {
+        let path = scratch.path().join(name);
+        std::fs::create_dir(&path).unwrap();
+        path
+    };
+    let lowers: Vec<_> = (0..LOWERS).map(|layer| dir(format!("lower{layer}"))).collect();
+    for (layer, path) in lowers.iter().enumerate() {
+        for index in 0..DIRECTORIES {
+            let path = path.join(format!("dir{index}"));
+            std::fs::create_dir(&path).unwrap();
+            (0..FILES).for_each(|file| std::fs::write(path.join(format!("{layer}-{file}")), "x").unwrap());
+        }
+    }
+    let upper = UpperDirs { upper: dir("upper".into()), work: dir("work".into()) };
+    Config { lowers, upper: Some(upper), ..Config::default() }
+}
+
+fn find(union: &Union, parent: NodeId, name: &str) -> Option<NodeId> {
+    match union.lookup(parent, OsStr::new(name)) {
+        Ok(entry) => Some(entry.id),
+        Err(error) if error.errno() == Errno::NOENT => None,
+        Err(error) => panic!("{name}: {error}"),
+    }
+}
+
+fn kept_names(union: &Union) -> usize {
+    let json = union.stats_json();
+    let rest = json.split("\"cached_names\":").nth(1).unwrap();
+    rest.trim_end_matches('}').parse().unwrap()
+}
+
+fn listed(union: &Union, dir: NodeId) -> Vec<String> {
+    let entries = union.list(dir).unwrap();
+    let names =
+        entries.from_offset(2).map(|entry| OsStr::from_bytes(entry.name).to_str().unwrap().to_owned());
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn names_are_given_up_and_listed_again() {
+    let _alone = ALONE.lock();
+    let scratch = Scratch::on("/dev/shm", "bounds");
+    let config = Config { dir_cache: 1_000, ..layers(&scratch) };
+    let union = Union::open(config).unwrap();
+    let dirs: Vec<_> =
+        (0..DIRECTORIES).map(|index| find(&union, ROOT, &format!("dir{index}")).unwrap()).collect();
+    for (index, dir) in dirs.iter().enumerate() {
+        union.make(*dir, OsStr::new("made"), Make::File { mode: 0o644 }, CALLER).unwrap();
+        union.unlink(Names { parent: *dir, name: OsStr::new("0-0") }).unwrap();
+        union.unlink(Names { parent: *dir, name: OsStr::new("1-1") }).unwrap();
+        // The root's are used all along; the directory's own are in use.
+        let most = 1_000 + DIRECTORIES + LOWERS * FILES + 3;
+        assert!(kept_names(&union) <= most, "{} names after {index} directories", kept_names(&union));
+    }
+    for dir in &dirs {
+        assert_eq!(find(&union, *dir, "0-0"), None);
+        assert_eq!(find(&union, *dir, "1-1"), None);
+        assert!(find(&union, *dir, "made").is_some());
+        assert_eq!(listed(&union, *dir), ["0-1", "0-2", "0-3", "1-0", "1-2", "1-3", "made"]);
+    }
+}
+
+#[test]
+fn descriptors_stay_well_below_the_limit() {
+    let _alone = ALONE.lock();
+    let scratch = Scratch::on("/dev/shm", "bounds");
+    let config = layers(&scratch);
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    rustix::process::setrlimit(Resource::Nofile, Rlimit { current: Some(256), ..limit }).unwrap();
+    let union = Union::open(config).unwrap();
+    for round in 0..2 {
+        for index in 0..DIRECTORIES {
+            let dir = find(&union, ROOT, &format!("dir{index}")).unwrap();
+            assert!(find(&union, dir, "1-3").is_some(), "round {round}, directory {index}");
+            assert_eq!(listed(&union, dir).len(), LOWERS * FILES);
+        }
+    }
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().count();
+    // A quarter is the directories'; the rest of it is the test's own.
+    assert!(open < 128, "{open} descriptors are open");
+    rustix::process::setrlimit(Resource::Nofile, limit).unwrap();
+}
