@@ -74,7 +74,7 @@ pub struct Union {
     uids: IdMap,
     gids: IdMap,
     stats: Stats,
-    /// Directories whose attributes changed without the kernel's knowledge.
+    /// Nodes whose attributes changed without the kernel's knowledge.
     changed: Mutex<Vec<NodeId>>,
     /// Set once a kernel takes files over; none does in a union without a mount.
     passthrough: std::sync::OnceLock<ops::Passthrough>,
@@ -141,9 +141,9 @@ impl Union {
         &self.stats
     }
 
-    /// The directories that an operation copied up on its way: their link
-    /// counts are shown otherwise now, and whoever caches attributes must ask
-    /// again.
+    /// The nodes that an operation changed on its way: directories copied up,
+    /// whose link counts are shown otherwise now; files that another node has
+    /// taken the place of. Whoever caches attributes must ask again.
     pub fn take_changed(&self) -> Vec<NodeId> {
         std::mem::take(&mut *self.changed.lock())
     }

@@ -15,6 +15,7 @@ mod names;
 mod nesting;
 mod numbers;
 mod open;
+mod passed;
 mod privilege;
 mod scene;
 mod security;

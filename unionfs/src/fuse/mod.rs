@@ -66,10 +66,11 @@ pub enum DataPath {
     /// [`DataPath::Selected`] for the system's administrator, else
     /// [`DataPath::Unopened`].
     Auto,
-    /// Every file that the kernel takes is passed through to it.
+    /// Every file that the kernel takes is passed through to it: who reads a file
+    /// of a lower does not see what others write to it later.
     Passthrough,
-    /// Passed through are files of the upper, and those of a lower that are
-    /// large or executable: who opens another one for writing keeps its node.
+    /// Passed through are files of the upper, and of the lowers programs; all in
+    /// a union that is read-only. All else sees writes through every descriptor.
     Selected,
     /// Through the mount's page cache.
     Cached,
@@ -126,7 +127,7 @@ impl Session {
         if terms.passthrough {
             let lowers = match data {
                 DataPath::Passthrough => crate::ops::PassedLowers::All,
-                _ => crate::ops::PassedLowers::Selected,
+                _ => crate::ops::PassedLowers::Programs,
             };
             union.pass_through(Passthrough::new(channel.device().clone(), lowers));
         }

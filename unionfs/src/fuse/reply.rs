@@ -113,7 +113,9 @@ impl Lifetime {
 
     /// A name that leads to a node.
     pub fn entry(self, entry: &Entry) -> abi::EntryOut {
-        abi::EntryOut { nodeid: entry.id, attr: attr(&entry.attr), ..self.absent() }
+        let (attr_valid, attr_valid_nsec) = self.of(&entry.attr);
+        let attr = attr(&entry.attr);
+        abi::EntryOut { nodeid: entry.id, attr_valid, attr_valid_nsec, attr, ..self.absent() }
     }
 
     /// A name that leads nowhere: node id 0, which is remembered.
@@ -129,7 +131,13 @@ impl Lifetime {
 
     /// A node's attributes.
     pub fn attr(self, shown: &Attr) -> abi::AttrOut {
-        abi::AttrOut { attr_valid: self.sec, attr_valid_nsec: self.nsec, dummy: 0, attr: attr(shown) }
+        let (attr_valid, attr_valid_nsec) = self.of(shown);
+        abi::AttrOut { attr_valid, attr_valid_nsec, dummy: 0, attr: attr(shown) }
+    }
+
+    /// Seconds and nanoseconds for attributes.
+    fn of(self, shown: &Attr) -> (u64, u32) {
+        if shown.is_shared { (0, 0) } else { (self.sec, self.nsec) }
     }
 
     /// A node's attributes, with its birth where that is known.
@@ -154,7 +162,8 @@ impl Lifetime {
             rdev_minor: rustix::fs::minor(shown.rdev),
             ..Default::default()
         };
-        abi::StatxOut { attr_valid: self.sec, attr_valid_nsec: self.nsec, stat, ..Default::default() }
+        let (attr_valid, attr_valid_nsec) = self.of(shown);
+        abi::StatxOut { attr_valid, attr_valid_nsec, stat, ..Default::default() }
     }
 }
 

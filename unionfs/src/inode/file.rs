@@ -5,7 +5,7 @@
 
 use std::os::fd::OwnedFd;
 
-use super::Link;
+use super::{Inode, Link, NodeId};
 use crate::name::{Name, NameBuf};
 use crate::stack::real::{Fd, RealDir, Spot};
 use crate::sync::{Arc, RwLock};
@@ -41,6 +41,8 @@ struct Rare {
     data: Option<Spot>,
     /// How the link count shown differs from the one on disk.
     nlink: Option<i32>,
+    /// The inode number shown, if the node has another.
+    number: Option<NodeId>,
 }
 
 /// Where a file's metadata is.
@@ -56,6 +58,8 @@ pub enum Place {
     Index(Box<NameBuf>),
     /// Removed from every place known: only a descriptor is left.
     Held(Fd),
+    /// Wherever this other node is: see [`super::table::Table::succeed`].
+    Succeeded(Arc<Inode>),
 }
 
 /// The one descriptor behind all opens of a file.
@@ -66,12 +70,14 @@ pub struct Open {
     pub data: Arc<Data>,
     /// The file as the kernel knows it, if it reads and writes it by itself.
     pub backing: Option<Backing>,
+    /// Whether it is a lower's file that the kernel reads.
+    pub is_lowers: bool,
 }
 
 impl Open {
     /// Opens of a file through the server.
     pub fn new(count: u64, data: Arc<Data>) -> Box<Open> {
-        Box::new(Open { count, data, backing: None })
+        Box::new(Open { count, data, backing: None, is_lowers: false })
     }
 }
 
@@ -142,7 +148,7 @@ impl FileState {
         match &self.place {
             Place::Lower(dir) => Some((dir, self.first.as_ref()?.name.as_name())),
             Place::Hidden(spot) => Some((&spot.dir, spot.name.as_name())),
-            Place::Upper | Place::Index(_) | Place::Held(_) => None,
+            Place::Upper | Place::Index(_) | Place::Held(_) | Place::Succeeded(_) => None,
         }
     }
 
@@ -241,12 +247,36 @@ impl FileState {
         }
     }
 
+    /// The inode number shown, if the node's id is another.
+    pub fn number(&self) -> Option<NodeId> {
+        self.rare.as_ref()?.number
+    }
+
+    /// Whether the kernel reads a lower's file by itself, and would not see a copy.
+    pub fn is_read_below(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.is_lowers && open.backing.is_some())
+    }
+
+    /// Takes everything out, for the node that succeeds this one and goes on
+    /// showing `number`. What is open here stays here.
+    pub fn succeed(&mut self, number: NodeId) -> FileState {
+        let mut state = FileState::at(Place::Upper);
+        std::mem::swap(&mut state.place, &mut self.place);
+        state.first = self.first.take();
+        state.has_origin = self.has_origin;
+        state.rare = self.rare.take();
+        state.rare().number.get_or_insert(number);
+        state
+    }
+
     fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
     }
 
     fn tidy(&mut self) {
-        let is_empty = |rare: &Rare| rare.others.is_empty() && rare.data.is_none() && rare.nlink.is_none();
+        let is_empty = |rare: &Rare| {
+            rare.others.is_empty() && rare.data.is_none() && rare.nlink.is_none() && rare.number.is_none()
+        };
         if self.rare.as_deref().is_some_and(is_empty) {
             self.rare = None;
         }

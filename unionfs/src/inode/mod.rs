@@ -15,7 +15,7 @@ use rustix::fs::FileType;
 use crate::name::NameBuf;
 use crate::stack::maps::KeptNames;
 use crate::stack::names::Merged;
-use crate::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex, RwLock};
 
 /// What the kernel calls a file by; also its `st_ino`, but for the root.
@@ -37,6 +37,8 @@ pub struct Inode {
     /// Whether its id is what it is on disk, and on which side; see
     /// [`table::Table`].
     pub(in crate::inode) identity: table::Identity,
+    /// Whether another node has taken its place.
+    pub(in crate::inode) is_succeeded: AtomicBool,
     /// By type.
     pub body: Body,
 }
@@ -106,6 +108,28 @@ impl Traits {
 }
 
 impl Inode {
+    /// Whether another node has taken its place. Only its opens are its own
+    /// then.
+    pub fn is_succeeded(&self) -> bool {
+        self.is_succeeded.load(Ordering::Acquire)
+    }
+
+    /// The node that has taken its place.
+    pub fn successor(&self) -> Option<Arc<Inode>> {
+        if !self.is_succeeded() {
+            return None;
+        }
+        match self.file()?.state.read().place() {
+            Place::Succeeded(inode) => Some(inode.clone()),
+            _ => None,
+        }
+    }
+
+    /// The number it is shown with, unless it is the root.
+    pub fn number(&self) -> NodeId {
+        self.file().and_then(|file| file.state.read().number()).unwrap_or(self.id)
+    }
+
     /// As a directory.
     pub fn dir(&self) -> Option<&Dir> {
         match &self.body {

@@ -30,6 +30,11 @@ impl Numbers {
         (fits && number > ROOT).then_some(number)
     }
 
+    /// Device and number on it, of a number that [`Numbers::of`] gave.
+    pub fn parts(number: NodeId) -> (u16, u64) {
+        ((number >> NUMBER_BITS) as u16, number & ((1 << NUMBER_BITS) - 1))
+    }
+
     /// A number no layer has.
     pub fn private(&self) -> NodeId {
         PRIVATE | self.0.fetch_add(1, Ordering::Relaxed)

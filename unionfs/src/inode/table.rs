@@ -23,7 +23,7 @@ use smallvec::SmallVec;
 
 use super::number::Numbers;
 use super::{Body, Inode, NodeId, ROOT};
-use crate::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex, MutexGuard};
 
 /// What a file is on disk.
@@ -65,6 +65,15 @@ impl Identity {
 
     fn is(&self, side: Option<Side>) -> bool {
         self.0.load(Ordering::Relaxed) == Self::code(side)
+    }
+
+    /// No side from now on; the one there was.
+    fn take(&self) -> Option<Side> {
+        match self.0.swap(Self::code(None), Ordering::Relaxed) {
+            1 => Some(Side::Upper),
+            2 => Some(Side::Lower),
+            _ => None,
+        }
     }
 
     fn set(&self, side: Option<Side>) {
@@ -150,6 +159,7 @@ impl Table {
             lock: Mutex::new(()),
             lookups: AtomicU64::new(1),
             identity: Identity::new(None),
+            is_succeeded: AtomicBool::new(false),
             body: root,
         });
         table.shard(Self::index_of_id(ROOT)).nodes.insert(ById(root.clone()));
@@ -216,6 +226,7 @@ impl Table {
                 lock: Mutex::new(()),
                 lookups: AtomicU64::new(1),
                 identity: Identity::new(None),
+                is_succeeded: AtomicBool::new(false),
                 body: body(),
             });
             if let Some(shard) = locked.of(Self::index_of_id(id)) {
@@ -257,28 +268,72 @@ impl Table {
         }
     }
 
+    /// Makes a new node be the file that `old` was: whatever leads to the one by
+    /// its identity leads to the other from now on. The kernel goes on calling
+    /// the old one by its id, and the new one lives as long as the old at least.
+    ///
+    /// `old`'s state is locked by the caller, who makes it say so.
+    pub fn succeed(&self, old: &Arc<Inode>, id: NodeId, body: Body) -> Arc<Inode> {
+        let mut all = Locked((0..SHARDS).map(|index| (index, self.shard(index))).collect());
+        let new = Arc::new(Inode {
+            id,
+            kind: old.kind,
+            lock: Mutex::new(()),
+            // The old node's, returned when that is forgotten.
+            lookups: AtomicU64::new(1),
+            identity: Identity::new(None),
+            is_succeeded: AtomicBool::new(false),
+            body,
+        });
+        if let Some(shard) = all.of(Self::index_of_id(id)) {
+            shard.nodes.insert(ById(new.clone()));
+        }
+        let mut keys = match all.of(Self::index_of_id(old.id)) {
+            Some(shard) => shard.keys.remove(&old.id).unwrap_or_default(),
+            None => SmallVec::new(),
+        };
+        keys.extend(old.identity.take().map(|side| {
+            let (device, ino) = Numbers::parts(old.id);
+            Key { side, device, ino }
+        }));
+        for key in keys {
+            all.lead(key, &new);
+        }
+        old.is_succeeded.store(true, Ordering::Release);
+        new
+    }
+
     /// Returns references the kernel held. The root is never forgotten.
     pub fn forget(&self, id: NodeId, count: u64) {
+        if let Some(successor) = self.forget_one(id, count) {
+            // Where that one has been succeeded too, the chain goes on.
+            self.forget(successor, 1);
+        }
+    }
+
+    /// As [`Table::forget`], of one node; gives the one that it kept alive.
+    fn forget_one(&self, id: NodeId, count: u64) -> Option<NodeId> {
         if id == ROOT {
-            return;
+            return None;
         }
         let mut shard = self.shard(Self::index_of_id(id));
-        let Some(ById(inode)) = shard.nodes.get(&id) else { return };
+        let ById(inode) = shard.nodes.get(&id)?;
         let take = |known: u64| Some(known.saturating_sub(count));
         let before = inode.lookups.fetch_update(Ordering::AcqRel, Ordering::Acquire, take);
         if before.is_ok_and(|before| before > count) {
-            return;
+            return None;
         }
         if shard.keys.contains_key(&id) {
             let inode = inode.clone();
             drop(shard);
-            return self.remove_if_unused(&inode);
+            self.remove_if_unused(&inode);
+            return None;
         }
         let gone = shard.nodes.take(&id);
         shard.shrink();
         drop(shard);
         // Its directory may go with it, and a descriptor of that.
-        drop(gone);
+        gone?.0.successor().map(|successor| successor.id)
     }
 
     /// Removes a node that other shards may lead to.

@@ -57,6 +57,8 @@ impl Union {
         let mut nlink = stat.nlink;
         let mut blocks = stat.blocks;
         let mut nosuid = false;
+        let mut is_shared = false;
+        let mut ino = if inode.id == ROOT { self.number(stat) } else { inode.id };
         match &inode.body {
             Body::Dir(dir) => {
                 if dir.merged().is_merged() {
@@ -65,6 +67,8 @@ impl Union {
             }
             Body::File(file) => {
                 let state = file.state.read();
+                is_shared = state.number().is_some();
+                ino = state.number().unwrap_or(ino);
                 if let Some(more) = state.nlink() {
                     nlink = u32::try_from(i64::from(nlink) + i64::from(more)).unwrap_or(1);
                 }
@@ -80,7 +84,6 @@ impl Union {
                 }
             }
         }
-        let ino = if inode.id == ROOT { self.number(stat) } else { inode.id };
         let owner = self.owner_shown(inode, stat)?;
         let perm = owner.mode & if nosuid { 0o1777 } else { 0o7777 };
         Ok(Attr {
@@ -98,6 +101,7 @@ impl Union {
             mtime: stat.mtime,
             ctime: stat.ctime,
             btime: stat.btime,
+            is_shared,
         })
     }
 
@@ -118,10 +122,17 @@ impl Union {
             Some(0) => Need::Empty,
             Some(_) => Need::Data,
         };
-        self.ensure_upper(upper, &inode, need)?;
-        if let Some(size) = set.size {
-            self.truncate(&inode, size, set, caller)?;
-        }
+        let inode = match set.size {
+            Some(size) => {
+                let inode = self.ensure_written(upper, &inode, need)?;
+                self.truncate(&inode, size, set, caller)?;
+                inode
+            }
+            None => {
+                self.ensure_upper(upper, &inode, need)?;
+                inode
+            }
+        };
         self.with_metadata(&inode, |target| {
             self.change_owner(upper, target, set)?;
             if set.atime.is_some() || set.mtime.is_some() {

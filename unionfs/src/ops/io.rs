@@ -40,20 +40,22 @@ impl Union {
     /// Opens a regular file; each call is answered by one [`Union::release`].
     ///
     /// # Errors
-    /// `EROFS`, or what copying up or opening gave.
+    /// `EROFS`; `ESTALE` where another node has taken this one's place, which the
+    /// name leads to now; what copying up or opening gave.
     pub fn open_file(&self, id: NodeId, purpose: OpenFor, caller: Caller) -> Result<Opened> {
-        let inode = self.inode(id)?;
-        let access = match purpose {
-            OpenFor::Reading => Access::Read,
-            OpenFor::Writing => {
-                self.ensure_upper(self.writable()?, &inode, Need::Data)?;
-                Access::Write
-            }
-            OpenFor::Replacing(_) => {
-                self.ensure_upper(self.writable()?, &inode, Need::Empty)?;
-                Access::Write
-            }
+        let inode = self.known(id)?;
+        let (access, need) = match purpose {
+            OpenFor::Reading => (Access::Read, None),
+            OpenFor::Writing => (Access::Write, Some(Need::Data)),
+            OpenFor::Replacing(_) => (Access::Write, Some(Need::Empty)),
         };
+        if let Some(need) = need.filter(|_| !inode.is_succeeded()) {
+            self.ensure_written(self.writable()?, &inode, need)?;
+        }
+        if inode.is_succeeded() {
+            // The name leads to the other node: the kernel looks again.
+            return Err(Errno::STALE.into());
+        }
         let data = self.data_to_share(&inode, access, Count::OneMore)?;
         if let OpenFor::Replacing(set_id) = purpose {
             let truncated = rustix::fs::ftruncate(&data.fd, 0).map_err(Into::into);
@@ -79,7 +81,7 @@ impl Union {
 
     /// Ends one open.
     pub fn release(&self, id: NodeId) {
-        let Ok(inode) = self.inode(id) else { return };
+        let Ok(inode) = self.known(id) else { return };
         let Some(file) = inode.file() else { return };
         let mut state = file.state.write();
         let Some(open) = &mut state.open else { return };
@@ -185,8 +187,8 @@ impl Union {
 
     /// The shared descriptor for writing; the file is in the upper.
     fn writable_data(&self, inode: &Arc<Inode>) -> Result<Arc<Data>> {
-        self.ensure_upper(self.writable()?, inode, Need::Data)?;
-        self.data(inode, Access::Write)
+        let inode = self.ensure_written(self.writable()?, inode, Need::Data)?;
+        self.data(&inode, Access::Write)
     }
 
     /// Allocates, punches, zeroes, collapses or inserts a range.

@@ -7,6 +7,7 @@ use rustix::io::Errno;
 
 use super::ensure::Need;
 use super::lookup::Child;
+use super::remove::still_itself;
 use super::{Entry, creatable, dir_of, file_of, locate};
 use crate::Union;
 use crate::copyup::staged::Staged;
@@ -42,6 +43,7 @@ impl Union {
         self.ensure_upper(upper, &inode, Need::Data)?;
         self.ensure_upper_dir(upper, &parent)?;
         let _lock = inode.lock.lock();
+        still_itself(&inode)?;
         let dir = self.upper_fd(&parent)?;
         if file.state.read().has_origin {
             self.note_impure(upper, &parent)?;

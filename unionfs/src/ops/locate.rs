@@ -51,6 +51,7 @@ impl Union {
                 f(Target::At(dir.fd(&self.layers.fds)?.as_fd(), name))
             }
             Place::Held(fd) => f(Target::Fd(fd.as_fd())),
+            Place::Succeeded(inode) => self.with_metadata(inode, f),
             Place::Index(name) => {
                 let index = self.index()?.fd(&self.layers.fds)?;
                 f(Target::At(index.as_fd(), name.as_name()))

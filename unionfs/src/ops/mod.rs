@@ -84,6 +84,9 @@ pub struct Attr {
     pub ctime: Time,
     /// Birth.
     pub btime: Time,
+    /// Whether another node may show the same, so that what is remembered of this
+    /// one may not hold.
+    pub is_shared: bool,
 }
 
 /// A file found or made: the kernel now holds one more reference to its node.
@@ -121,6 +124,12 @@ impl Union {
 
     /// The node with an id the kernel knows.
     pub(crate) fn inode(&self, id: NodeId) -> Result<Arc<Inode>> {
+        let inode = self.known(id)?;
+        Ok(inode.successor().unwrap_or(inode))
+    }
+
+    /// As [`Union::inode`], also where another node has taken its place.
+    fn known(&self, id: NodeId) -> Result<Arc<Inode>> {
         self.table.get(id).ok_or_else(|| Errno::STALE.into())
     }
 

@@ -2,19 +2,22 @@
 //!
 //! All opens of a node are of one kind, as the kernel demands: with the first
 //! one a file is registered, or not, and the others follow until the last is
-//! released. Nothing of a lower that could ever be written through the mount is
-//! registered: its readers would not see the copy.
+//! released. Readers of a lower's file do not see the copy that is made when
+//! somebody else writes to it. The copy then is a node of its own, which the
+//! name leads to, and the kernel, told `ESTALE`, looks for it: as with kernel
+//! overlayfs, who opened the file before goes on reading the lower.
 
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::io::Errno;
 
-use super::file_of;
+use super::ensure::Need;
+use super::{Writable, file_of};
 use crate::error::Result;
-use crate::inode::{Access, FileState, Inode};
+use crate::inode::{Access, Body, File, FileState, Inode, Place};
 use crate::stack::real::LayerId;
-use crate::sync::Arc;
 use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Arc, RwLock};
 use crate::sys::at::{self, Stat};
 use crate::sys::fuse::Backing;
 use crate::{Union, log};
@@ -35,12 +38,11 @@ pub enum Opened {
 pub enum PassedLowers {
     /// All.
     All,
-    /// Large and executable ones, where one copy in memory for all mounts pays.
-    Selected,
+    /// Programs, which nobody can write to while they run; in a union that is
+    /// read-only, all. A reader of anything else would go on seeing the lower's
+    /// data after somebody wrote to the file: a database would not survive that.
+    Programs,
 }
-
-/// From this size on a lower file is large, bytes.
-const LARGE: u64 = 256 * 1024;
 
 /// A kernel that takes files over.
 pub struct Passthrough {
@@ -75,8 +77,10 @@ impl Union {
         let Some(passthrough) = self.passthrough.get() else { return Ok(Opened::Cached) };
         if state.open.as_ref().is_some_and(|open| open.count == 1 && open.backing.is_none()) {
             let backing = self.register(passthrough, &state);
+            let is_lowers = state.is_lower();
             if let Some(open) = &mut state.open {
                 open.backing = backing;
+                open.is_lowers = is_lowers;
             }
         }
         match state.open.as_ref().and_then(|open| open.backing.as_ref()).map(Backing::id) {
@@ -102,7 +106,7 @@ impl Union {
             return None;
         }
         let stat = at::stat_fd(&open.data.fd).ok()?;
-        if !suits(&stat, side == 1 && passthrough.lowers == PassedLowers::Selected) {
+        if !suits(&stat, side == 1 && passthrough.lowers == PassedLowers::Programs && self.upper.is_some()) {
             return None;
         }
         match Backing::open(&passthrough.device, open.data.fd.as_fd()) {
@@ -117,16 +121,45 @@ impl Union {
     }
 
     /// Whether files of a lower may be passed through: it is held so that
-    /// nobody can write to it, and nobody can ask for a copy.
+    /// nobody can write to it, not even by such a file.
     fn is_passed(&self, layer: LayerId) -> bool {
-        self.upper.is_none() && self.layers.get(layer).is_some_and(|layer| layer.is_sealed)
+        self.layers.get(layer).is_some_and(|layer| layer.is_sealed)
+    }
+
+    /// Puts a file in the upper to have its data changed, and gives the node it
+    /// is from now on: another one, where the kernel reads the lower's by itself.
+    ///
+    /// # Errors
+    /// What copying gave.
+    pub(super) fn ensure_written(
+        &self,
+        upper: Writable<'_>,
+        inode: &Arc<Inode>,
+        need: Need,
+    ) -> Result<Arc<Inode>> {
+        self.ensure_upper(upper, inode, need)?;
+        let file = file_of(inode)?;
+        if !file.state.read().is_read_below() {
+            return Ok(inode.clone());
+        }
+        let _lock = inode.lock.lock();
+        let mut state = file.state.write();
+        if let Place::Succeeded(successor) = state.place() {
+            return Ok(successor.clone());
+        }
+        if !state.is_read_below() {
+            return Ok(inode.clone());
+        }
+        let body = Body::File(File { state: RwLock::new(state.succeed(inode.id)) });
+        let successor = self.table.succeed(inode, self.numbers.private(), body);
+        state.set_place(Place::Succeeded(successor.clone()));
+        self.changed.lock().push(inode.id);
+        Ok(successor)
     }
 }
 
 /// Whether a file is one to be passed through. Set-id bits must go when it is
 /// written, which the kernel leaves to us.
-fn suits(stat: &Stat, only_selected: bool) -> bool {
-    let is_plain = stat.mode & 0o6000 == 0;
-    let is_selected = stat.size >= LARGE || stat.mode & 0o111 != 0;
-    is_plain && (is_selected || !only_selected)
+fn suits(stat: &Stat, programs_only: bool) -> bool {
+    stat.mode & 0o6000 == 0 && (stat.mode & 0o111 != 0 || !programs_only)
 }

@@ -58,6 +58,7 @@ impl Union {
         self.ensure_upper_dir(upper, &parent)?;
         self.ready_to_lose_a_name(upper, &victim.inode)?;
         let _lock = victim.inode.lock.lock();
+        still_itself(&victim.inode)?;
         let out = {
             let mut names = self.write_names(dir_of(&parent)?)?;
             let slot = self.slot_of(&parent, &names, name, victim.inode.kind)?;
@@ -207,7 +208,7 @@ impl Union {
         let is_last = match state.place() {
             Place::Upper => !others,
             Place::Index(_) => shown.is_some_and(|shown| shown <= 1),
-            Place::Lower(_) | Place::Hidden(_) | Place::Held(_) => false,
+            Place::Lower(_) | Place::Hidden(_) | Place::Held(_) | Place::Succeeded(_) => false,
         };
         let held = if is_last { Some(self.hold(state)?) } else { None };
         Ok(Losing { held, shown })
@@ -263,4 +264,13 @@ pub(super) fn note_removed(names: &mut Option<NameMap>, name: Name<'_>, slot: &S
 /// Whether a node is a directory.
 pub(super) fn is_dir(inode: &Inode) -> bool {
     matches!(inode.body, Body::Dir(_))
+}
+
+/// Checks, under a node's lock, that no other has taken its place since it was
+/// found.
+///
+/// # Errors
+/// `ESTALE`: the kernel looks the name up again, unnoticed by its user.
+pub(super) fn still_itself(inode: &Inode) -> Result<()> {
+    if inode.is_succeeded() { Err(Errno::STALE.into()) } else { Ok(()) }
 }

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::ensure::Need;
 use super::locate::link;
 use super::owner::UPPER;
-use super::remove::{Referred, is_dir};
+use super::remove::{Referred, is_dir, still_itself};
 use super::{Names, Writable, creatable, dir_of};
 use crate::Union;
 use crate::config::RedirectDir;
@@ -89,6 +89,8 @@ impl Union {
             _ => {}
         }
         let _locks = lock_in_order(&old, new.as_ref());
+        still_itself(&old.inode)?;
+        new.iter().try_for_each(|new| still_itself(&new.inode))?;
         self.ensure_alias(upper, &old.inode, &link(&from_parent, from_name))?;
         if let Some(new) = new.as_ref().filter(|_| is_exchange) {
             self.ensure_alias(upper, &new.inode, &link(&to_parent, to_name))?;

@@ -64,6 +64,7 @@ fn origin(union: &Union, inode: &Inode) -> Option<(std::sync::Arc<RealDir>, Opti
                     Some((union.upper_dir(&link.parent).ok()?, Some(link.name.clone())))
                 }
                 Place::Index(_) | Place::Held(_) => Some((union.upper.as_ref()?.root.clone(), None)),
+                Place::Succeeded(inode) => origin(union, inode),
             }
         }
     }
