@@ -23,7 +23,7 @@ use smallvec::SmallVec;
 
 use super::number::Numbers;
 use super::{Body, Inode, NodeId, ROOT};
-use crate::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Arc, Mutex, MutexGuard};
 
 /// What a file is on disk.
@@ -99,7 +99,11 @@ impl Eq for ById {}
 const SHARDS: usize = 16;
 
 /// All live nodes.
-pub struct Table([Mutex<Shard>; SHARDS]);
+pub struct Table {
+    shards: [Mutex<Shard>; SHARDS],
+    /// Nodes removed since that was last said to be many.
+    gone: AtomicUsize,
+}
 
 /// The nodes whose id, and the identities whose number, lead here.
 #[derive(Default)]
@@ -139,11 +143,13 @@ impl Shard {
 
 /// Tables of this many nodes are not worth shrinking.
 const SMALL: usize = 1024;
+/// So many nodes are some megabytes.
+const MANY: usize = 1 << 14;
 
 impl Table {
     /// A table with a root, which is never forgotten.
     pub fn new(root: Body) -> (Table, Arc<Inode>) {
-        let table = Table(std::array::from_fn(|_| Mutex::default()));
+        let table = Table { shards: std::array::from_fn(|_| Mutex::default()), gone: AtomicUsize::new(0) };
         let root = Arc::new(Inode {
             id: ROOT,
             kind: FileType::Directory,
@@ -165,7 +171,7 @@ impl Table {
     }
 
     fn shard(&self, index: usize) -> MutexGuard<'_, Shard> {
-        self.0[index % SHARDS].lock()
+        self.shards[index % SHARDS].lock()
     }
 
     /// The node with this id.
@@ -257,17 +263,33 @@ impl Table {
         }
     }
 
-    /// Returns references the kernel held. The root is never forgotten.
-    pub fn forget(&self, id: NodeId, count: u64) {
-        if id == ROOT {
-            return;
+    /// Returns references the kernel held. The root is never forgotten. From time
+    /// to time the answer is that much memory was freed by it all.
+    pub fn forget(&self, id: NodeId, count: u64) -> Freed {
+        match id != ROOT && self.forget_one(id, count) {
+            true => self.freed(),
+            false => Freed::Little,
         }
+    }
+
+    /// Counts a node that was removed.
+    fn freed(&self) -> Freed {
+        let gone = self.gone.fetch_add(1, Ordering::Relaxed) + 1;
+        if gone % MANY != 0 || gone < self.count() {
+            return Freed::Little;
+        }
+        self.gone.store(0, Ordering::Relaxed);
+        Freed::Much
+    }
+
+    /// Returns references to a node; whether it was removed.
+    fn forget_one(&self, id: NodeId, count: u64) -> bool {
         let mut shard = self.shard(Self::index_of_id(id));
-        let Some(ById(inode)) = shard.nodes.get(&id) else { return };
+        let Some(ById(inode)) = shard.nodes.get(&id) else { return false };
         let take = |known: u64| Some(known.saturating_sub(count));
         let before = inode.lookups.fetch_update(Ordering::AcqRel, Ordering::Acquire, take);
         if before.is_ok_and(|before| before > count) {
-            return;
+            return false;
         }
         if shard.keys.contains_key(&id) {
             let inode = inode.clone();
@@ -279,23 +301,24 @@ impl Table {
         drop(shard);
         // Its directory may go with it, and a descriptor of that.
         drop(gone);
+        true
     }
 
-    /// Removes a node that other shards may lead to.
-    fn remove_if_unused(&self, inode: &Arc<Inode>) {
+    /// Removes a node that other shards may lead to; whether it did.
+    fn remove_if_unused(&self, inode: &Arc<Inode>) -> bool {
         loop {
             let keys: SmallVec<[Key; 2]> =
                 SmallVec::from_slice(self.shard(Self::index_of_id(inode.id)).keys_of(inode.id));
             let mut locked = self.lock_shards(inode.id, &keys);
             let Some(shard) = locked.of(Self::index_of_id(inode.id)).filter(|shard| shard.has(inode)) else {
-                return;
+                return false;
             };
             if *shard.keys_of(inode.id) != *keys {
                 drop(locked);
                 continue;
             }
             if inode.lookups.load(Ordering::Acquire) > 0 {
-                return;
+                return false;
             }
             shard.keys.remove(&inode.id);
             shard.nodes.remove(&inode.id);
@@ -304,7 +327,7 @@ impl Table {
                     shard.by_key.remove(key);
                 }
             }
-            return;
+            return true;
         }
     }
 
@@ -319,8 +342,17 @@ impl Table {
 
     /// How many nodes there are.
     pub fn count(&self) -> usize {
-        self.0.iter().map(|shard| shard.lock().nodes.len()).sum()
+        self.shards.iter().map(|shard| shard.lock().nodes.len()).sum()
     }
+}
+
+/// How much memory forgetting has freed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freed {
+    /// Not worth a thought.
+    Little,
+    /// As many nodes as there still are, and some megabytes.
+    Much,
 }
 
 /// Some shards, locked.
