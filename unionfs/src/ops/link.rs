@@ -43,7 +43,7 @@ impl Union {
         self.ensure_upper_dir(upper, &parent)?;
         let _lock = inode.lock.lock();
         let dir = self.upper_fd(&parent)?;
-        if file.state.read().has_origin {
+        if file.state.read().has_origin() {
             self.note_impure(upper, &parent)?;
         }
         let mut names = self.write_names(dir_of(&parent)?)?;
