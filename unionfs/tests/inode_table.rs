@@ -188,7 +188,9 @@ fn a_number_given_to_another_file_leads_to_the_new_one() {
             remover.table.forget(new.id, 1);
         };
         let closer = world.clone();
-        let close = move || closer.table.forget(7, 1);
+        let close = move || {
+            closer.table.forget(7, 1);
+        };
         let (a, b): (Box<dyn FnOnce() + Send>, Box<dyn FnOnce() + Send>) =
             (Box::new(remove), Box::new(close));
         all(vec![a, b]);
@@ -206,7 +208,9 @@ fn one_forget_may_return_many_references() {
         }
         let forget = |world: &Arc<World>, count| -> Box<dyn FnOnce() + Send> {
             let world = world.clone();
-            Box::new(move || world.table.forget(7, count))
+            Box::new(move || {
+                world.table.forget(7, count);
+            })
         };
         let looker = world.clone();
         let look = move || {

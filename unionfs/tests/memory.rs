@@ -152,6 +152,7 @@ fn measure(lowers: usize) -> Memory {
         left.requested / 1024,
         left.resident / 1024
     );
+    assert!(left.requested < 1 << 20, "what was forgotten is freed");
     each
 }
 

@@ -22,11 +22,6 @@ pub struct FileState {
     place: Place,
     /// The name copy-up puts it under, and others follow in `rare`.
     first: Option<Link>,
-    /// Whether the file came from a lower layer, now or before copy-up.
-    pub has_origin: bool,
-    /// Whether the kernel's pages may be older than the file, which was written
-    /// past them.
-    pub is_stale: bool,
     rare: Option<Box<Rare>>,
     /// The descriptor all its opens share, and how many they are.
     pub open: Option<Box<Open>>,
@@ -43,6 +38,11 @@ struct Rare {
     nlink: Option<i32>,
     /// The inode number shown, if the node has another.
     number: Option<NodeId>,
+    /// Whether a file of the upper came from a lower layer.
+    has_origin: bool,
+    /// Whether the kernel's pages may be older than the file, which was written
+    /// past them.
+    is_stale: bool,
 }
 
 /// Where a file's metadata is.
@@ -116,7 +116,6 @@ impl FileState {
     pub fn lower(link: Link, dir: Arc<RealDir>, data: Option<Spot>) -> FileState {
         let mut state = FileState::at(Place::Lower(dir));
         state.first = Some(link);
-        state.has_origin = true;
         state.set_data(data);
         state
     }
@@ -130,7 +129,7 @@ impl FileState {
 
     /// A file without a name.
     pub fn at(place: Place) -> FileState {
-        FileState { place, first: None, has_origin: false, is_stale: false, rare: None, open: None }
+        FileState { place, first: None, rare: None, open: None }
     }
 
     /// Where its metadata is.
@@ -140,7 +139,32 @@ impl FileState {
 
     /// Notes that it is elsewhere now, and not in a lower layer.
     pub fn set_place(&mut self, place: Place) {
+        if self.is_lower() {
+            self.note_origin();
+        }
         self.place = place;
+    }
+
+    /// Whether the file came from a lower layer, now or before copy-up.
+    pub fn has_origin(&self) -> bool {
+        self.is_lower() || self.rare.as_ref().is_some_and(|rare| rare.has_origin)
+    }
+
+    /// Notes that a file of the upper came from a lower layer.
+    pub fn note_origin(&mut self) {
+        self.rare().has_origin = true;
+    }
+
+    /// Notes that the file is written past the kernel's pages of it.
+    pub fn note_stale(&mut self) {
+        self.rare().is_stale = true;
+    }
+
+    /// Whether the kernel's pages may be older than the file; said once.
+    pub fn take_stale(&mut self) -> bool {
+        let is_stale = self.rare.as_mut().is_some_and(|rare| std::mem::take(&mut rare.is_stale));
+        self.tidy();
+        is_stale
     }
 
     /// The lower file, where that is its place: its directory and its name.
@@ -263,7 +287,6 @@ impl FileState {
         let mut state = FileState::at(Place::Upper);
         std::mem::swap(&mut state.place, &mut self.place);
         state.first = self.first.take();
-        state.has_origin = self.has_origin;
         state.rare = self.rare.take();
         state.rare().number.get_or_insert(number);
         state
@@ -275,7 +298,9 @@ impl FileState {
 
     fn tidy(&mut self) {
         let is_empty = |rare: &Rare| {
-            rare.others.is_empty() && rare.data.is_none() && rare.nlink.is_none() && rare.number.is_none()
+            let is_marked = rare.has_origin || rare.is_stale;
+            let has_numbers = rare.nlink.is_some() || rare.number.is_some();
+            rare.others.is_empty() && rare.data.is_none() && !has_numbers && !is_marked
         };
         if self.rare.as_deref().is_some_and(is_empty) {
             self.rare = None;

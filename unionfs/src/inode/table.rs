@@ -23,7 +23,7 @@ use smallvec::SmallVec;
 
 use super::number::Numbers;
 use super::{Body, Inode, NodeId, ROOT};
-use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Arc, Mutex, MutexGuard};
 
 /// What a file is on disk.
@@ -108,7 +108,11 @@ impl Eq for ById {}
 const SHARDS: usize = 16;
 
 /// All live nodes.
-pub struct Table([Mutex<Shard>; SHARDS]);
+pub struct Table {
+    shards: [Mutex<Shard>; SHARDS],
+    /// Nodes removed since that was last said to be many.
+    gone: AtomicUsize,
+}
 
 /// The nodes whose id, and the identities whose number, lead here.
 #[derive(Default)]
@@ -148,11 +152,13 @@ impl Shard {
 
 /// Tables of this many nodes are not worth shrinking.
 const SMALL: usize = 1024;
+/// So many nodes are some megabytes.
+const MANY: usize = 1 << 14;
 
 impl Table {
     /// A table with a root, which is never forgotten.
     pub fn new(root: Body) -> (Table, Arc<Inode>) {
-        let table = Table(std::array::from_fn(|_| Mutex::default()));
+        let table = Table { shards: std::array::from_fn(|_| Mutex::default()), gone: AtomicUsize::new(0) };
         let root = Arc::new(Inode {
             id: ROOT,
             kind: FileType::Directory,
@@ -175,7 +181,7 @@ impl Table {
     }
 
     fn shard(&self, index: usize) -> MutexGuard<'_, Shard> {
-        self.0[index % SHARDS].lock()
+        self.shards[index % SHARDS].lock()
     }
 
     /// The node with this id.
@@ -303,19 +309,32 @@ impl Table {
         new
     }
 
-    /// Returns references the kernel held. The root is never forgotten.
-    pub fn forget(&self, id: NodeId, count: u64) {
-        if let Some(successor) = self.forget_one(id, count) {
-            // Where that one has been succeeded too, the chain goes on.
-            self.forget(successor, 1);
+    /// Returns references the kernel held. The root is never forgotten. From time
+    /// to time the answer is that much memory was freed by it all.
+    pub fn forget(&self, id: NodeId, count: u64) -> Freed {
+        let mut freed = Freed::Little;
+        let mut next = Some((id, count)).filter(|(id, _)| *id != ROOT);
+        while let Some((id, count)) = next.take() {
+            let Some(gone) = self.forget_one(id, count) else { break };
+            freed = self.freed();
+            next = gone.successor().map(|successor| (successor.id, 1));
         }
+        freed
     }
 
-    /// As [`Table::forget`], of one node; gives the one that it kept alive.
-    fn forget_one(&self, id: NodeId, count: u64) -> Option<NodeId> {
-        if id == ROOT {
-            return None;
+    /// Counts a node that was removed.
+    fn freed(&self) -> Freed {
+        let gone = self.gone.fetch_add(1, Ordering::Relaxed) + 1;
+        if gone % MANY != 0 || gone < self.count() {
+            return Freed::Little;
         }
+        self.gone.store(0, Ordering::Relaxed);
+        Freed::Much
+    }
+
+    /// Returns references to a node; gives it, if it was removed. Its directory
+    /// may go with it, and a descriptor of that: no lock is held any more.
+    fn forget_one(&self, id: NodeId, count: u64) -> Option<Arc<Inode>> {
         let mut shard = self.shard(Self::index_of_id(id));
         let ById(inode) = shard.nodes.get(&id)?;
         let take = |known: u64| Some(known.saturating_sub(count));
@@ -326,31 +345,28 @@ impl Table {
         if shard.keys.contains_key(&id) {
             let inode = inode.clone();
             drop(shard);
-            self.remove_if_unused(&inode);
-            return None;
+            return self.remove_if_unused(&inode).then_some(inode);
         }
         let gone = shard.nodes.take(&id);
         shard.shrink();
-        drop(shard);
-        // Its directory may go with it, and a descriptor of that.
-        gone?.0.successor().map(|successor| successor.id)
+        gone.map(|ById(inode)| inode)
     }
 
-    /// Removes a node that other shards may lead to.
-    fn remove_if_unused(&self, inode: &Arc<Inode>) {
+    /// Removes a node that other shards may lead to; whether it did.
+    fn remove_if_unused(&self, inode: &Arc<Inode>) -> bool {
         loop {
             let keys: SmallVec<[Key; 2]> =
                 SmallVec::from_slice(self.shard(Self::index_of_id(inode.id)).keys_of(inode.id));
             let mut locked = self.lock_shards(inode.id, &keys);
             let Some(shard) = locked.of(Self::index_of_id(inode.id)).filter(|shard| shard.has(inode)) else {
-                return;
+                return false;
             };
             if *shard.keys_of(inode.id) != *keys {
                 drop(locked);
                 continue;
             }
             if inode.lookups.load(Ordering::Acquire) > 0 {
-                return;
+                return false;
             }
             shard.keys.remove(&inode.id);
             shard.nodes.remove(&inode.id);
@@ -359,7 +375,7 @@ impl Table {
                     shard.by_key.remove(key);
                 }
             }
-            return;
+            return true;
         }
     }
 
@@ -374,8 +390,17 @@ impl Table {
 
     /// How many nodes there are.
     pub fn count(&self) -> usize {
-        self.0.iter().map(|shard| shard.lock().nodes.len()).sum()
+        self.shards.iter().map(|shard| shard.lock().nodes.len()).sum()
     }
+}
+
+/// How much memory forgetting has freed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freed {
+    /// Not worth a thought.
+    Little,
+    /// As many nodes as there still are, and some megabytes.
+    Much,
 }
 
 /// Some shards, locked.

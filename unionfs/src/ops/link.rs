@@ -45,7 +45,7 @@ impl Union {
         let _lock = inode.lock.lock();
         still_itself(&inode)?;
         let dir = self.upper_fd(&parent)?;
-        if file.state.read().has_origin {
+        if file.state.read().has_origin() {
             self.note_impure(upper, &parent)?;
         }
         let mut names = self.write_names(dir_of(&parent)?)?;

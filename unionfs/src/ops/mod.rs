@@ -36,10 +36,12 @@ pub use statfs::FileSystemStat;
 pub use xattr::SetMode;
 
 use crate::error::Result;
+use crate::inode::table::Freed;
 use crate::inode::{Dir, File, Inode, NodeId};
 use crate::stack::upper::Upper;
 use crate::sync::Arc;
 use crate::sys::at::Time;
+use crate::sys::memory;
 use crate::{Union, name::Name};
 
 /// On whose behalf an operation is done.
@@ -135,7 +137,9 @@ impl Union {
 
     /// Returns references to a node: the kernel forgot it.
     pub fn forget(&self, id: NodeId, count: u64) {
-        self.table.forget(id, count);
+        if self.table.forget(id, count) == Freed::Much {
+            memory::give_back();
+        }
     }
 }
 

@@ -36,7 +36,7 @@ impl Union {
     ) -> Result<NodeId> {
         let own = self.number(upper);
         let Some(value) = &marks.origin else { return Ok(own) };
-        state.has_origin = true;
+        state.note_origin();
         let Some(lower) = self.find_origin(value, beside)?.filter(|lower| lower.kind() == upper.kind())
         else {
             return Ok(own);

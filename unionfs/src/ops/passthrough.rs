@@ -85,10 +85,12 @@ impl Union {
         }
         match state.open.as_ref().and_then(|open| open.backing.as_ref()).map(Backing::id) {
             Some(id) => {
-                state.is_stale |= access == Access::Write;
+                if access == Access::Write {
+                    state.note_stale();
+                }
                 Ok(Opened::Passthrough(id))
             }
-            None if std::mem::take(&mut state.is_stale) => Ok(Opened::CachedAnew),
+            None if state.take_stale() => Ok(Opened::CachedAnew),
             None => Ok(Opened::Cached),
         }
     }

@@ -289,7 +289,7 @@ impl Union {
             }
             Body::File(file) => {
                 let state = file.state.read();
-                (state.has_origin, state.data().is_some())
+                (state.has_origin(), state.data().is_some())
             }
         };
         if has_origin && !is_same_dir {

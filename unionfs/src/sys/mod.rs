@@ -6,6 +6,7 @@ pub mod copy;
 pub mod creds;
 pub mod fuse;
 pub mod handle;
+pub mod memory;
 pub mod mount;
 pub mod owned;
 #[cfg(test)]
