@@ -173,3 +173,78 @@ enum Reply {
 fn is_absence(error: &Error) -> bool {
     error.errno() == Errno::NOENT && error.cause().is_none()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::ffi::OsStrExt;
+
+    use proptest::prelude::*;
+    use zerocopy::IntoBytes;
+
+    use super::*;
+    use crate::config::{Config, UpperDirs};
+    use crate::fuse::abi::{self, InHeader};
+    use crate::fuse::request::SetxattrForm;
+    use crate::sys::scratch::Scratch;
+
+    /// A server of a small union, on nothing.
+    fn server(scratch: &Scratch) -> Server {
+        let dir = |name: &str| {
+            let path = scratch.path().join(name);
+            std::fs::create_dir_all(&path).unwrap();
+            path
+        };
+        let lower = dir("lower");
+        std::fs::create_dir_all(lower.join("d")).unwrap();
+        std::fs::write(lower.join("a"), "a lower file").unwrap();
+        std::fs::write(lower.join("d/b"), "another").unwrap();
+        let upper = UpperDirs { upper: dir("upper"), work: dir("work") };
+        let config = Config { lowers: vec![lower], upper: Some(upper), ..Config::default() };
+        let union = Arc::new(Union::open(config).unwrap());
+        let null: OwnedFd = std::fs::File::options().write(true).open("/dev/null").unwrap().into();
+        Server::new(union, Opens::Answered, Channel::new(Arc::new(null)))
+    }
+
+    /// Bytes such as bodies consist of: names, small numbers, anything.
+    fn body() -> impl Strategy<Value = Vec<u8>> {
+        let name =
+            proptest::sample::select(vec![&b"a\0"[..], b"d\0", b"b\0", b"new\0", b".wh.a\0", b"user.x\0"]);
+        let number = (0u64..9).prop_map(|number| number.to_ne_bytes().to_vec());
+        let part = prop_oneof![
+            3 => number,
+            3 => name.prop_map(<[u8]>::to_vec),
+            1 => proptest::collection::vec(any::<u8>(), 0..20),
+        ];
+        proptest::collection::vec(part, 0..12).prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn no_request_makes_it_panic(requests in proptest::collection::vec((1u32..60, 0u64..6, body()), 1..60)) {
+            let scratch = Scratch::new("server");
+            let server = server(&scratch);
+            let nodes: Vec<u64> = [b"a", b"d"]
+                .into_iter()
+                .filter_map(|name| Some(server.union.lookup(1, OsStr::from_bytes(name)).ok()?.id))
+                .collect();
+            let mut room = vec![0; 1 << 16];
+            for (opcode, node, body) in requests {
+                let nodeid = nodes.get(node as usize).copied().unwrap_or(node);
+                let header = InHeader { opcode, nodeid, unique: 1, uid: 0, gid: 0, ..Default::default() };
+                let bytes = [header.as_bytes(), &body].concat();
+                let Ok(request) = Request::whole(&bytes, SetxattrForm::Long) else { continue };
+                // Space on a disk is all that it could use up.
+                if opcode == abi::FALLOCATE {
+                    continue;
+                }
+                if let Answer::Done(len) = server.handle(&request, Room::new(&mut room)) {
+                    prop_assert!(len <= room.len());
+                }
+            }
+            prop_assert_eq!(std::fs::read(scratch.path().join("lower/a")).unwrap(), b"a lower file");
+        }
+    }
+}
