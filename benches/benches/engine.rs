@@ -1,0 +1,3 @@
+//! In-process measurements.
+
+fn main() {}
