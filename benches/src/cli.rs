@@ -1,12 +1,13 @@
 //! The command line.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use clap::Parser;
 
 use crate::candidate::{self, Candidate};
-use crate::plan::{Pass, Placement, Plan, Upper};
-use crate::programs;
+use crate::plan::{Caches, Pass, Placement, Plan, Upper};
+use crate::programs::{self, Profile};
 use crate::report;
 use crate::session::Session;
 use crate::size::Sizes;
@@ -34,6 +35,12 @@ struct Arguments {
     /// What the upper layer lies on
     #[arg(long, value_enum, default_value = "tmpfs")]
     upper: Upper,
+    /// Drop names and attributes of the layers from the kernel's caches before each mount
+    #[arg(long)]
+    drop_caches: bool,
+    /// How long one run may take, seconds
+    #[arg(long, default_value_t = 600, value_name = "SECONDS")]
+    limit: u64,
     /// Count the daemons' system calls by strace, one round; the timings are worthless then
     #[arg(long)]
     syscalls: bool,
@@ -59,6 +66,9 @@ pub fn run() -> io::Result<()> {
     }
     if arguments.install {
         programs::install()?;
+    }
+    if programs::profile()? == Profile::Debug {
+        eprintln!("not a release build: these figures say nothing\nhint: cargo run --release -p benches");
     }
     let session = session(&arguments)?;
     let results = session.run()?;
@@ -91,7 +101,8 @@ fn session(arguments: &Arguments) -> io::Result<Session> {
     let plan = plan(arguments, first)?;
     // Counting disturbs, and counts are the same every time.
     let rounds = if arguments.syscalls { 1 } else { arguments.rounds.max(1) };
-    Ok(Session { workloads, candidates, rounds, plan })
+    let limit = Duration::from_secs(arguments.limit);
+    Ok(Session { workloads, candidates, rounds, limit, plan })
 }
 
 fn plan(arguments: &Arguments, candidate: &Candidate) -> io::Result<Plan> {
@@ -103,6 +114,7 @@ fn plan(arguments: &Arguments, candidate: &Candidate) -> io::Result<Plan> {
         sizes: if arguments.quick { Sizes::QUICK } else { Sizes::FULL },
         placement: if arguments.one_cpu { Placement::OneCpu } else { Placement::Free },
         upper: arguments.upper,
+        caches: if arguments.drop_caches { Caches::NamesDropped } else { Caches::Warm },
         pass: if arguments.syscalls { Pass::Syscalls } else { Pass::Time },
         home: home.canonicalize()?,
         ours: programs::ours()?,

@@ -14,7 +14,7 @@ pub fn at(path: &Path, error: io::Error) -> io::Error {
 /// # Errors
 /// It cannot be run, or ends with another status than 0: what it said.
 pub fn run(command: &mut Command) -> io::Result<()> {
-    let name = command.get_program().display().to_string();
+    let name = command.get_program().to_string_lossy().into_owned();
     let output = command.output().map_err(|e| io::Error::other(format!("cannot run {name}: {e}")))?;
     if output.status.success() {
         return Ok(());

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub enum Unit {
     /// Seconds for the whole; less is better.
     Seconds,
-    /// Seconds for one of many operations, shown as µs; less is better.
+    /// Seconds for one of many operations; less is better.
     SecondsEach,
     /// Bytes a second, shown as MiB/s; more is better.
     BytesPerSecond,
@@ -30,20 +30,19 @@ impl Unit {
         (dear > 0.0 && cheap > 0.0).then(|| dear / cheap)
     }
 
-    /// The unit that is shown, and how many of it one of ours is.
-    pub fn shown(self) -> (&'static str, f64) {
+    /// The unit in which a value of this size is shown, and how many of it one
+    /// of ours is.
+    pub fn shown(self, value: f64) -> (&'static str, f64) {
+        let mebi = 1.0 / f64::from(1 << 20);
         match self {
-            Unit::Seconds => ("ms", 1e3),
-            Unit::SecondsEach => ("µs", 1e6),
-            Unit::BytesPerSecond => ("MiB/s", 1.0 / f64::from(1 << 20)),
+            Unit::Seconds | Unit::SecondsEach if value < 1e-3 => ("µs", 1e6),
+            Unit::Seconds | Unit::SecondsEach if value < 1.0 => ("ms", 1e3),
+            Unit::Seconds | Unit::SecondsEach => ("s", 1.0),
+            Unit::BytesPerSecond => ("MiB/s", mebi),
             Unit::OperationsPerSecond => ("op/s", 1.0),
-            Unit::Bytes => ("bytes", 1.0),
+            Unit::Bytes if value * mebi < 1.0 => ("B", 1.0),
+            Unit::Bytes => ("MiB", mebi),
         }
-    }
-
-    /// Three significant digits in the shown unit.
-    pub fn format(self, value: f64) -> String {
-        digits(value * self.shown().1)
     }
 }
 
@@ -111,6 +110,15 @@ impl Spread {
     }
 }
 
+impl Spread {
+    /// The median with its unit, and the extremes in the same unit.
+    pub fn shown(&self, unit: Unit) -> (String, String) {
+        let (name, factor) = unit.shown(self.median);
+        let extremes = format!("{}..{}", digits(self.min * factor), digits(self.max * factor));
+        (format!("{} {name}", digits(self.median * factor)), extremes)
+    }
+}
+
 /// The value below which `percent` of the sorted values lie.
 pub fn percentile(sorted: &[f64], percent: usize) -> Option<f64> {
     let index = (sorted.len() * percent / 100).min(sorted.len().checked_sub(1)?);
@@ -139,8 +147,16 @@ mod tests {
     fn figures_have_three_digits() {
         let shown: Vec<String> = [1234.5, 12.34, 1.234, 0.1234, 0.0].iter().map(|v| digits(*v)).collect();
         assert_eq!(shown, ["1234", "12.3", "1.23", "0.123", "0"]);
-        assert_eq!(Unit::SecondsEach.format(12.5e-6), "12.5");
-        assert_eq!(Unit::BytesPerSecond.format(f64::from(3 << 20)), "3.00");
+    }
+
+    #[test]
+    fn a_spread_is_shown_in_the_unit_of_its_median() {
+        let spread = Spread { median: 1.5e-3, min: 0.5e-3, max: 2.0 };
+        assert_eq!(spread.shown(Unit::Seconds), ("1.50 ms".to_owned(), "0.500..2000".to_owned()));
+        let same = |value| Spread { median: value, min: value, max: value };
+        assert_eq!(same(12.5e-6).shown(Unit::SecondsEach).0, "12.5 µs");
+        assert_eq!(same(f64::from(3 << 20)).shown(Unit::BytesPerSecond).0, "3.00 MiB/s");
+        assert_eq!(same(350.0).shown(Unit::Bytes).0, "350 B");
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub struct Plan {
     pub upper: Upper,
     /// What is timed or counted.
     pub pass: Pass,
+    /// What is known of the layers when the union is mounted.
+    pub caches: Caches,
     /// Where the layers are kept, and the mount point for scratch.
     pub home: PathBuf,
     /// `mount-runionfs`.
@@ -49,6 +51,15 @@ pub enum Upper {
     Tmpfs,
     /// A new ext4 in an image for each run, so that fsync has something to do.
     Ext4,
+}
+
+/// What the kernel knows of the layers when the union is mounted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Caches {
+    /// Their names, attributes and data: cold is the union alone.
+    Warm,
+    /// Their data; names and attributes have been dropped from the caches.
+    NamesDropped,
 }
 
 /// What a run is for.

@@ -41,8 +41,28 @@ pub fn target() -> io::Result<PathBuf> {
     target.map(Path::to_path_buf).ok_or_else(|| io::Error::other("benches runs outside a target directory"))
 }
 
-/// `mount-runionfs` in release, built if it is stale; or the one that
-/// `RUNIONFS_BIN` names.
+/// The profile the running program was built in.
+///
+/// # Errors
+/// As [`target`].
+pub fn profile() -> io::Result<Profile> {
+    match target()?.join("release") == std::env::current_exe()?.with_file_name("") {
+        true => Ok(Profile::Release),
+        false => Ok(Profile::Debug),
+    }
+}
+
+/// How programs were built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// Optimised: what is measured.
+    Release,
+    /// Not: figures say nothing.
+    Debug,
+}
+
+/// `mount-runionfs` in the profile of the runner, built if it is stale; or the
+/// one that `RUNIONFS_BIN` names.
 ///
 /// # Errors
 /// Why it cannot be built.
@@ -51,12 +71,18 @@ pub fn ours() -> io::Result<PathBuf> {
         return Ok(path.into());
     }
     let target = target()?;
-    run(Command::new(env!("CARGO"))
-        .current_dir(workspace())
-        .args(["build", "--quiet", "--release", "--package", "mount-helper", "--bin", "mount-runionfs"])
-        .arg("--target-dir")
-        .arg(&target))?;
-    Ok(target.join("release/mount-runionfs"))
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(workspace()).args(["build", "--quiet", "--package", "mount-helper"]);
+    cargo.args(["--bin", "mount-runionfs", "--target-dir"]).arg(&target);
+    let directory = match profile()? {
+        Profile::Release => {
+            cargo.arg("--release");
+            "release"
+        }
+        Profile::Debug => "debug",
+    };
+    run(&mut cargo)?;
+    Ok(target.join(directory).join("mount-runionfs"))
 }
 
 /// `fuse-overlayfs` 2.0.0, where [`install`] puts it.

@@ -89,6 +89,19 @@ impl Results {
         self.of(workload, candidate).any(|run| run.outcome != Outcome::Done)
     }
 
+    /// Whether a candidate has any figures at all.
+    pub fn has_figures(&self, candidate: &str) -> bool {
+        self.runs.iter().any(|e| e.candidate == candidate && e.run.outcome == Outcome::Done)
+    }
+
+    /// Why a candidate that has no figures anywhere has none.
+    pub fn absence(&self, candidate: &str) -> Option<&Outcome> {
+        match self.has_figures(candidate) {
+            true => None,
+            false => self.runs.iter().find(|e| e.candidate == candidate).map(|e| &e.run.outcome),
+        }
+    }
+
     /// Why a candidate has no figures in a workload.
     pub fn trouble(&self, workload: &str, candidate: &str) -> Option<&Outcome> {
         let mut runs = self.runs.iter().filter(|e| e.workload == workload && e.candidate == candidate);
@@ -98,7 +111,7 @@ impl Results {
     /// The figures of a workload, in the order in which they were measured.
     pub fn figures(&self, workload: &str) -> Vec<String> {
         let mut names = Vec::new();
-        for entry in self.runs.iter().filter(|e| e.workload == workload) {
+        for entry in self.runs.iter().filter(|e| e.workload == workload && e.run.outcome == Outcome::Done) {
             for figure in &entry.run.figures {
                 if !names.contains(&figure.name) {
                     names.push(figure.name.clone());
@@ -122,11 +135,14 @@ impl Results {
         cell.unit.ratio(cell.spread.median, other.spread.median)
     }
 
-    /// Requests per operation by opcode, of the first round that counted them.
+    /// Requests per operation (per MiB of a throughput) by opcode, of the first round that counted them.
     pub fn requests(&self, workload: &str, figure: &str, candidate: &str) -> BTreeMap<String, f64> {
         let counted = self.each(workload, figure, candidate).find(|figure| !figure.requests.is_empty());
         let each = |figure: &Figure| {
-            let operations = figure.operations.max(1) as f64;
+            let operations = match figure.unit {
+                Unit::BytesPerSecond => figure.operations as f64 / f64::from(1 << 20),
+                _ => figure.operations.max(1) as f64,
+            };
             figure.requests.iter().map(|(name, count)| (name.clone(), *count as f64 / operations)).collect()
         };
         counted.map(each).unwrap_or_default()
@@ -142,6 +158,52 @@ impl Results {
     fn each(&self, workload: &str, figure: &str, candidate: &str) -> impl Iterator<Item = &Figure> {
         let (workload, figure, candidate) = (workload.to_owned(), figure.to_owned(), candidate.to_owned());
         let runs = self.runs.iter().filter(move |e| e.workload == workload && e.candidate == candidate);
-        runs.flat_map(|e| &e.run.figures).filter(move |f| f.name == figure)
+        // What was measured on the way to a failure is in the raw figures only.
+        let done = runs.filter(|e| e.run.outcome == Outcome::Done);
+        done.flat_map(|e| &e.run.figures).filter(move |f| f.name == figure)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(outcome: Outcome, value: f64) -> Run {
+        let figure = Figure {
+            name: "cold".to_owned(),
+            value,
+            unit: Unit::Seconds,
+            operations: 2,
+            requests: [("LOOKUP".to_owned(), 3)].into(),
+        };
+        Run { figures: vec![figure], ..Run::ended(outcome) }
+    }
+
+    fn results() -> Results {
+        let mut results = Results::default();
+        for value in [1.0, 3.0, 2.0] {
+            results.add("walk", "overlay", run(Outcome::Done, value));
+            results.add("walk", "ours", run(Outcome::Done, value * 2.0));
+        }
+        results.add("walk", "broken", run(Outcome::Failed("it broke".to_owned()), 9.0));
+        results
+    }
+
+    #[test]
+    fn rounds_become_medians_and_ratios() {
+        let results = results();
+        assert_eq!(results.cell("walk", "cold", "ours").unwrap().spread.median, 4.0);
+        assert_eq!(results.ratio("walk", "cold", "ours", "overlay"), Some(2.0));
+        assert_eq!(results.requests("walk", "cold", "ours").get("LOOKUP"), Some(&1.5));
+        assert_eq!(results.figures("walk"), ["cold"]);
+    }
+
+    #[test]
+    fn a_failed_run_has_a_reason_and_no_figures() {
+        let results = results();
+        assert!(results.cell("walk", "cold", "broken").is_none());
+        assert!(results.gave_up("walk", "broken") && !results.has_figures("broken"));
+        assert_eq!(results.absence("broken").unwrap().to_string(), "failed: it broke");
+        assert!(results.absence("ours").is_none());
     }
 }

@@ -21,10 +21,10 @@ use crate::results::{Outcome, Results, Run};
 use crate::sys;
 use crate::uring::Enabled;
 use crate::worker::WORKER;
-use crate::workload::{Needs, Workload};
+use crate::workload::{Needs, Repeat, Workload};
 
-/// How long one run may take.
-const LIFE: Duration = Duration::from_secs(600);
+/// How long an aborted worker may take to end.
+const PATIENCE: Duration = Duration::from_secs(10);
 const CONNECTIONS: &str = "/sys/fs/fuse/connections";
 
 /// What is measured.
@@ -35,6 +35,8 @@ pub struct Session {
     pub candidates: Vec<Candidate>,
     /// How often.
     pub rounds: usize,
+    /// How long one run may take.
+    pub limit: Duration,
     /// Everything else; its candidate and workload are overwritten.
     pub plan: Plan,
 }
@@ -50,8 +52,9 @@ impl Session {
         let mut results = Results::default();
         for (number, workload) in self.workloads.iter().enumerate() {
             self.prepare(workload)?;
-            for round in 0..self.rounds {
-                for candidate in &self.candidates {
+            let rounds = if workload.repeat == Repeat::Once { 1 } else { self.rounds };
+            for round in 0..rounds {
+                for candidate in self.turns(round) {
                     if results.gave_up(workload.name, &candidate.name) {
                         continue;
                     }
@@ -72,6 +75,13 @@ impl Session {
             }
         }
         Ok(results)
+    }
+
+    /// The candidates in another order each round, so that none always follows
+    /// the same one.
+    fn turns(&self, round: usize) -> impl Iterator<Item = &Candidate> {
+        let (later, first) = self.candidates.split_at(round % self.candidates.len().max(1));
+        first.iter().chain(later)
     }
 
     fn prepare(&self, workload: &Workload) -> io::Result<()> {
@@ -95,7 +105,7 @@ impl Session {
                 Err(error) => return Ok(Run::ended(Outcome::Absent(error.to_string()))),
             },
         };
-        let run = Worker::start(&plan)?.watch();
+        let run = Worker::start(&plan)?.watch(self.limit);
         drop(enabled);
         run
     }
@@ -150,19 +160,24 @@ impl Worker {
     }
 
     /// Listens until the worker has ended, or its time is over.
-    fn watch(mut self) -> io::Result<Run> {
-        let deadline = Instant::now() + LIFE;
+    fn watch(mut self, limit: Duration) -> io::Result<Run> {
+        let mut deadline = Instant::now() + limit;
         let mut run = Run::ended(Outcome::Done);
+        let mut hung = None;
         loop {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => self.hear(serde_json::from_str(&line?)?, &mut run),
                 Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) if hung.is_some() => break,
                 Err(RecvTimeoutError::Timeout) => {
                     self.end()?;
-                    run.outcome = Outcome::Failed(format!("hung for {} s: aborted", LIFE.as_secs()));
+                    hung = Some(Outcome::Failed(format!("hung for {} s: aborted", limit.as_secs())));
+                    deadline = Instant::now() + PATIENCE;
                 }
             }
         }
+        // What a worker says of an abort is not why it happened.
+        run.outcome = hung.unwrap_or(run.outcome);
         let status = self.process.wait()?;
         if !status.success() && run.outcome == Outcome::Done {
             run.outcome = Outcome::Failed(format!("the worker ended with {status}"));

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use rustix::thread::CpuSet;
 
 use crate::candidate::Standing;
-use crate::plan::{Message, Placement, Plan};
+use crate::plan::{Caches, Message, Placement, Plan};
 use crate::stage::Stage;
 use crate::sys;
 use crate::workload;
@@ -43,9 +43,13 @@ fn play(plan: Plan) -> io::Result<()> {
     if plan.placement == Placement::OneCpu {
         stay_on_one_cpu()?;
     }
-    let standing = plan.candidate.standing;
+    let (standing, caches) = (plan.candidate.standing, plan.caches);
     let mut stage = Stage::new(plan, workload, tell)?;
     stage.warm(workload.tree)?;
+    if caches == Caches::NamesDropped {
+        // 2: entries and inodes, not pages.
+        std::fs::write("/proc/sys/vm/drop_caches", "2")?;
+    }
     if standing == Standing::Namespace {
         enter_user_namespace()?;
     }

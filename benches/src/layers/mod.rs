@@ -7,10 +7,10 @@
 //! under another name and renamed when it is complete.
 
 mod debian;
-mod git;
+pub mod git;
 mod packages;
 mod plain;
-mod small;
+pub mod small;
 
 use std::fs;
 use std::io;

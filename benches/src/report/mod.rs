@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::candidate::Candidate;
 use crate::errors::at;
 use crate::figure::digits;
 use crate::plan::{Pass, Placement, Upper};
@@ -27,14 +28,16 @@ pub const REFERENCES: [(&str, &str); 3] =
 pub fn tables(session: &Session, results: &Results) -> String {
     let mut text = String::new();
     for workload in &session.workloads {
-        text.push_str(&format!("\n{}: {} ({} lowers)\n", workload.name, workload.about, workload.lowers));
+        text.push_str(&format!("\n{}: {} (lowers: {})\n", workload.name, workload.about, workload.lowers));
         text.push_str(&table::plain(&rows(session, results, workload.name)));
-        for candidate in &session.candidates {
-            if let Some(trouble) = results.trouble(workload.name, &candidate.name) {
-                text.push_str(&format!("{}: {trouble}\n", candidate.name));
-            }
+        for line in troubles(session, results, workload.name) {
+            text.push_str(&format!("{line}\n"));
         }
         text.push_str(&requests(session, results, workload.name));
+    }
+    text.push('\n');
+    for line in absences(session, results) {
+        text.push_str(&format!("{line}\n"));
     }
     text.push_str("\nprocessor time of the daemons, seconds\n");
     text.push_str(&table::plain(&cpu(session, results)));
@@ -54,13 +57,8 @@ fn rows(session: &Session, results: &Results, workload: &str) -> Vec<Vec<String>
     for figure in results.figures(workload) {
         for candidate in &session.candidates {
             let Some(cell) = results.cell(workload, &figure, &candidate.name) else { continue };
-            let (unit, spread) = (cell.unit, cell.spread);
-            let mut row = vec![
-                figure.clone(),
-                candidate.name.clone(),
-                format!("{} {}", unit.format(spread.median), unit.shown().0),
-                format!("{}..{}", unit.format(spread.min), unit.format(spread.max)),
-            ];
+            let (median, extremes) = cell.spread.shown(cell.unit);
+            let mut row = vec![figure.clone(), candidate.name.clone(), median, extremes];
             row.extend(REFERENCES.map(|(reference, _)| {
                 results.ratio(workload, &figure, &candidate.name, reference).map(digits).unwrap_or_default()
             }));
@@ -68,6 +66,23 @@ fn rows(session: &Session, results: &Results, workload: &str) -> Vec<Vec<String>
         }
     }
     rows
+}
+
+/// Why a candidate has no figures in a workload, where it has some in others.
+fn troubles(session: &Session, results: &Results, workload: &str) -> Vec<String> {
+    let elsewhere = session.candidates.iter().filter(|candidate| results.has_figures(&candidate.name));
+    let trouble = |candidate: &Candidate| {
+        results.trouble(workload, &candidate.name).map(|trouble| format!("{}: {trouble}", candidate.name))
+    };
+    elsewhere.filter_map(trouble).collect()
+}
+
+/// Why candidates have no figures at all.
+fn absences(session: &Session, results: &Results) -> Vec<String> {
+    let absence = |candidate: &Candidate| {
+        results.absence(&candidate.name).map(|reason| format!("{}: {reason}", candidate.name))
+    };
+    session.candidates.iter().filter_map(absence).collect()
 }
 
 /// Requests per operation, one line for each figure of a candidate that counts.

@@ -61,7 +61,6 @@ impl Stage {
         for name in ["upper", "work", "union"] {
             fs::create_dir(fresh.join(name))?;
         }
-        fs::create_dir(area.join("scratch"))?;
         if plan.candidate.program == Program::Bare && workload.bare == Bare::Copy {
             run(Command::new("cp").arg("-a").arg(&layers.whole).arg(fresh.join("bare")))?;
         }
@@ -90,11 +89,6 @@ impl Stage {
         self.plan.sizes
     }
 
-    /// The candidate's kind.
-    pub fn program(&self) -> Program {
-        self.plan.candidate.program
-    }
-
     /// The archive and the packages.
     pub fn files(&self) -> Files {
         Files::of(&self.plan.home, &self.plan.sizes)
@@ -103,11 +97,6 @@ impl Stage {
     /// The layers below the union.
     pub fn layers(&self) -> &Layers {
         &self.layers
-    }
-
-    /// A directory outside the union, in memory.
-    pub fn scratch(&self) -> PathBuf {
-        self.area.join("scratch")
     }
 
     /// Mounts the union; the same files in a plain directory for who has none.

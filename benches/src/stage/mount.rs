@@ -97,7 +97,7 @@ fn branches(plan: &Plan, union: &Union<'_>) -> Command {
 fn start(command: &mut Command, union: &Union<'_>) -> io::Result<()> {
     // Files, not pipes: the daemon keeps them, and must not block on us.
     let log = union.work.with_extension("log");
-    let name = command.get_program().display().to_string();
+    let name = command.get_program().to_string_lossy().into_owned();
     let status = command
         .stdin(Stdio::null())
         .stdout(File::create(&log)?)

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use rustix::fs::{AtFlags, Dir, statat};
 
-use super::{Bare, Group, LOWERS, Needs, Workload};
+use super::{Bare, Group, LOWERS, Needs, Repeat, Workload};
 use crate::errors::run;
 use crate::figure::Unit;
 use crate::layers::Tree;
@@ -23,6 +23,7 @@ pub const WORKLOADS: &[Workload] = &[
         lowers: LOWERS,
         bare: Bare::Whole,
         needs: Needs::Layers,
+        repeat: Repeat::EachRound,
         run: ls,
     },
     Workload {
@@ -33,6 +34,7 @@ pub const WORKLOADS: &[Workload] = &[
         lowers: LOWERS,
         bare: Bare::Copy,
         needs: Needs::Layers,
+        repeat: Repeat::EachRound,
         run: rename,
     },
 ];
@@ -65,8 +67,10 @@ fn rename(stage: &mut Stage) -> io::Result<()> {
     let root = stage.mount()?;
     let (from, to) = (root.join("flat"), root.join("renamed"));
     stage.measure("mv", Unit::Seconds, 1, |_| run(Command::new("mv").args([&from, &to])))?;
-    match fs::exists(&from)? || fs::read_dir(&to)?.count() != stage.sizes().flat_names {
-        true => Err(io::Error::other("the renamed directory is not what it was")),
-        false => Ok(()),
+    let (expected, found) = (stage.sizes().flat_names, fs::read_dir(&to)?.count());
+    match (fs::exists(&from)?, found == expected) {
+        (false, true) => Ok(()),
+        (true, _) => Err(io::Error::other("the renamed directory is still there under its old name")),
+        (_, false) => Err(io::Error::other(format!("the renamed directory has {found} names of {expected}"))),
     }
 }

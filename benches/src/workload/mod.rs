@@ -1,9 +1,19 @@
 //! The workloads: one table. Each is a function that plays on a [`Stage`] and
 //! measures parts of what it does; what it needs besides is in its row.
 
+mod clients;
+mod copyup;
+mod data;
+mod latency;
 mod listing;
+mod memory;
 mod mounting;
+mod packages;
+mod programs;
+mod small;
 mod storm;
+mod trees;
+mod versions;
 mod walking;
 
 use std::io;
@@ -64,6 +74,15 @@ pub enum Needs {
     Packages,
 }
 
+/// How often a workload is played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    /// In every round.
+    EachRound,
+    /// In the first only: it takes long, and comes out the same.
+    Once,
+}
+
 /// One row.
 pub struct Workload {
     /// As typed and as shown.
@@ -80,6 +99,8 @@ pub struct Workload {
     pub bare: Bare,
     /// What else it needs.
     pub needs: Needs,
+    /// How often it is played.
+    pub repeat: Repeat,
     /// Plays it.
     pub run: fn(&mut Stage) -> io::Result<()>,
 }
@@ -92,8 +113,22 @@ pub fn all() -> impl Iterator<Item = &'static Workload> {
     TABLES.iter().copied().flatten()
 }
 
-const TABLES: &[&[Workload]] =
-    &[mounting::WORKLOADS, walking::WORKLOADS, listing::WORKLOADS, storm::WORKLOADS];
+const TABLES: &[&[Workload]] = &[
+    mounting::WORKLOADS,
+    walking::WORKLOADS,
+    listing::WORKLOADS,
+    small::WORKLOADS,
+    data::WORKLOADS,
+    storm::WORKLOADS,
+    trees::WORKLOADS,
+    copyup::WORKLOADS,
+    versions::WORKLOADS,
+    programs::WORKLOADS,
+    packages::WORKLOADS,
+    clients::WORKLOADS,
+    latency::WORKLOADS,
+    memory::WORKLOADS,
+];
 
 /// The workload of this name.
 pub fn find(name: &str) -> Option<&'static Workload> {

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use super::{Bare, Group, Needs, Workload};
+use super::{Bare, Group, Needs, Repeat, Workload};
 use crate::figure::Unit;
 use crate::layers::Tree;
 use crate::stage::Stage;
@@ -21,6 +21,7 @@ const fn of(name: &'static str, lowers: usize) -> Workload {
         lowers,
         bare: Bare::Whole,
         needs: Needs::Layers,
+        repeat: Repeat::EachRound,
         run,
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, Mode, OFlags, mkdir, openat, renameat, unlinkat};
 
-use super::{Bare, Group, LOWERS, Needs, Workload};
+use super::{Bare, Group, LOWERS, Needs, Repeat, Workload};
 use crate::figure::Unit;
 use crate::layers::Tree;
 use crate::stage::Stage;
@@ -21,6 +21,7 @@ pub const WORKLOADS: &[Workload] = &[Workload {
     lowers: LOWERS,
     bare: Bare::Copy,
     needs: Needs::Layers,
+    repeat: Repeat::EachRound,
     run,
 }];
 
