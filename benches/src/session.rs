@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::io::{self, BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -127,6 +127,7 @@ struct Worker {
     process: Child,
     lines: Receiver<io::Result<String>>,
     minor: Option<u32>,
+    home: PathBuf,
 }
 
 impl Worker {
@@ -156,7 +157,7 @@ impl Worker {
             // Nobody listens any more once the run is over.
             BufReader::new(output).lines().all(|line| sender.send(line).is_ok());
         });
-        Ok(Worker { process, lines, minor: None })
+        Ok(Worker { process, lines, minor: None, home: plan.home.clone() })
     }
 
     /// Listens until the worker has ended, or its time is over.
@@ -191,9 +192,15 @@ impl Worker {
             Message::Figure(figure) => run.figures.push(figure),
             Message::Daemon(daemon) => run.daemon = Some(daemon),
             Message::Syscalls(counts) => run.syscalls = counts,
-            Message::Absent(reason) => run.outcome = Outcome::Absent(reason),
-            Message::Failed(reason) => run.outcome = Outcome::Failed(reason),
+            Message::Absent(reason) => run.outcome = Outcome::Absent(self.short(&reason)),
+            Message::Failed(reason) => run.outcome = Outcome::Failed(self.short(&reason)),
         }
+    }
+
+    /// The first line of a reason, without where on this machine it happened.
+    fn short(&self, reason: &str) -> String {
+        let line = reason.lines().next().unwrap_or_default();
+        line.replace(&*self.home.to_string_lossy(), "target/bench")
     }
 
     /// Aborts the connection and kills the namespace.

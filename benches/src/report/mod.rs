@@ -35,9 +35,8 @@ pub fn tables(session: &Session, results: &Results) -> String {
         }
         text.push_str(&requests(session, results, workload.name));
     }
-    text.push('\n');
     for line in absences(session, results) {
-        text.push_str(&format!("{line}\n"));
+        text.push_str(&format!("\n{line}\n"));
     }
     text.push_str("\nprocessor time of the daemons, seconds\n");
     text.push_str(&table::plain(&cpu(session, results)));
