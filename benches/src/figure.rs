@@ -52,8 +52,10 @@ pub fn digits(value: f64) -> String {
         size if size == 0.0 || size >= 100.0 => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),
         size if size >= 1.0 => format!("{value:.2}"),
-        size if size >= 0.1 => format!("{value:.3}"),
-        _ => format!("{value:.4}"),
+        size => {
+            let zeros = (-size.log10()).floor().max(0.0) as usize;
+            format!("{value:.*}", zeros + 3)
+        }
     }
 }
 
@@ -145,8 +147,9 @@ mod tests {
 
     #[test]
     fn figures_have_three_digits() {
-        let shown: Vec<String> = [1234.5, 12.34, 1.234, 0.1234, 0.0].iter().map(|v| digits(*v)).collect();
-        assert_eq!(shown, ["1234", "12.3", "1.23", "0.123", "0"]);
+        let shown: Vec<String> =
+            [1234.5, 12.34, 1.234, 0.1234, 0.00012345, 0.0].iter().map(|v| digits(*v)).collect();
+        assert_eq!(shown, ["1234", "12.3", "1.23", "0.123", "0.000123", "0"]);
     }
 
     #[test]
