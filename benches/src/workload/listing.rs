@@ -1,0 +1,76 @@
+//! One large directory: `ls -l`, and renaming it.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::process::Command;
+
+use rustix::fs::{AtFlags, Dir, statat};
+
+use super::{Bare, Group, LOWERS, Needs, Repeat, Workload};
+use crate::errors::run;
+use crate::figure::Unit;
+use crate::layers::Tree;
+use crate::stage::Stage;
+use crate::walk;
+
+pub const WORKLOADS: &[Workload] = &[
+    Workload {
+        name: "ls",
+        group: Group::Metadata,
+        about: "list one directory of 10,000 names from 8 layers and stat each (ls -l), twice",
+        tree: Tree::Flat,
+        lowers: LOWERS,
+        bare: Bare::Whole,
+        needs: Needs::Layers,
+        repeat: Repeat::EachRound,
+        run: ls,
+    },
+    Workload {
+        name: "rename-dir",
+        group: Group::Change,
+        about: "mv of a lower directory of 10,000 names; where it is EXDEV, mv copies",
+        tree: Tree::Flat,
+        lowers: LOWERS,
+        bare: Bare::Copy,
+        needs: Needs::Layers,
+        repeat: Repeat::EachRound,
+        run: rename,
+    },
+];
+
+fn ls(stage: &mut Stage) -> io::Result<()> {
+    let names = stage.sizes().flat_names;
+    let root = stage.mount()?;
+    for pass in ["cold", "warm"] {
+        stage.measure(pass, Unit::SecondsEach, names, |_| list(&root.join("flat"), names))?;
+    }
+    Ok(())
+}
+
+/// As ls does: an entry's attributes as soon as its name is read.
+fn list(path: &Path, expected: usize) -> io::Result<()> {
+    let dir = walk::open(path)?;
+    let mut count = 0;
+    for entry in Dir::read_from(&dir)? {
+        statat(&dir, entry?.file_name(), AtFlags::SYMLINK_NOFOLLOW)?;
+        count += 1;
+    }
+    // `.` and `..` are entries too.
+    match count == expected + 2 {
+        true => Ok(()),
+        false => Err(io::Error::other(format!("listed {count} entries of {}", expected + 2))),
+    }
+}
+
+fn rename(stage: &mut Stage) -> io::Result<()> {
+    let root = stage.mount()?;
+    let (from, to) = (root.join("flat"), root.join("renamed"));
+    stage.measure("mv", Unit::Seconds, 1, |_| run(Command::new("mv").args([&from, &to])))?;
+    let (expected, found) = (stage.sizes().flat_names, fs::read_dir(&to)?.count());
+    match (fs::exists(&from)?, found == expected) {
+        (false, true) => Ok(()),
+        (true, _) => Err(io::Error::other("the renamed directory is still there under its old name")),
+        (_, false) => Err(io::Error::other(format!("the renamed directory has {found} names of {expected}"))),
+    }
+}
