@@ -331,7 +331,8 @@ impl Draft {
             &[
                 ("auto", DataPath::Auto),
                 ("passthrough", DataPath::Passthrough),
-                ("selected", DataPath::Selected),
+                ("programs", DataPath::Programs),
+                ("upper", DataPath::Upper),
                 ("cached", DataPath::Cached),
                 ("unopened", DataPath::Unopened),
             ],

@@ -48,7 +48,11 @@ impl Side {
     /// Those of the driver.
     pub fn mount(&mut self) -> io::Result<()> {
         let lowers: Vec<&Path> = self.lowers.iter().map(PathBuf::as_path).collect();
-        let layers = Layers::writable(&lowers, &self.upper.0, &self.upper.1);
+        let mut layers = Layers::writable(&lowers, &self.upper.0, &self.upper.1);
+        if std::env::var_os("TESTS_OPTIONS").is_none() {
+            // By default, who reads a program of a lower does not see it change.
+            layers.served = "data=upper".to_owned();
+        }
         let mount = Mount::new(self.driver, &layers, &self.merged).map_err(|e| {
             io::Error::other(format!("{:?} cannot mount {:?}: {e}", self.driver, self.upper.0))
         })?;

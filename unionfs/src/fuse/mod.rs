@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Union;
-use crate::ops::Passthrough;
+use crate::ops::{PassedLowers, Passthrough};
 use crate::sys::fuse::may_pass_through;
 use channel::Channel;
 use greeting::{Terms, Wishes};
@@ -63,15 +63,17 @@ pub enum Transport {
 /// How file data reaches its readers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DataPath {
-    /// [`DataPath::Selected`] for the system's administrator, else
+    /// [`DataPath::Programs`] for the system's administrator, else
     /// [`DataPath::Unopened`].
     Auto,
     /// Every file that the kernel takes is passed through to it: who reads a file
     /// of a lower does not see what others write to it later.
     Passthrough,
-    /// Passed through are files of the upper, and of the lowers programs; all in
-    /// a union that is read-only. All else sees writes through every descriptor.
-    Selected,
+    /// As [`DataPath::Upper`], and programs of the lowers, which nobody can write
+    /// to while they run.
+    Programs,
+    /// Passed through are files of the upper; all in a union that is read-only.
+    Upper,
     /// Through the mount's page cache.
     Cached,
     /// Through the mount's page cache, and opens are not even asked for.
@@ -83,7 +85,7 @@ impl DataPath {
     fn settle(self, transport: Transport) -> DataPath {
         match self {
             _ if transport == Transport::Fuser => DataPath::Cached,
-            DataPath::Auto if may_pass_through() => DataPath::Selected,
+            DataPath::Auto if may_pass_through() => DataPath::Programs,
             DataPath::Auto => DataPath::Unopened,
             asked => asked,
         }
@@ -119,15 +121,16 @@ impl Session {
         let wishes = Wishes {
             acl: union.config().acl,
             opens: if data == DataPath::Unopened { Opens::Spared } else { Opens::Answered },
-            passthrough: matches!(data, DataPath::Passthrough | DataPath::Selected),
+            passthrough: matches!(data, DataPath::Passthrough | DataPath::Programs | DataPath::Upper),
             uring: false,
         };
         let channel = Channel::new(Arc::new(device));
         let terms = greeting::greet(&channel, &wishes)?;
         if terms.passthrough {
             let lowers = match data {
-                DataPath::Passthrough => crate::ops::PassedLowers::All,
-                _ => crate::ops::PassedLowers::Programs,
+                DataPath::Passthrough => PassedLowers::All,
+                DataPath::Programs => PassedLowers::Programs,
+                _ => PassedLowers::None,
             };
             union.pass_through(Passthrough::new(channel.device().clone(), lowers));
         }

@@ -41,6 +41,13 @@ impl SetAttr {
     }
 }
 
+/// Whether someone may be writing to the file without our knowledge.
+fn is_written_past_us(inode: &Inode) -> bool {
+    let Some(file) = inode.file() else { return false };
+    let state = file.state.read();
+    state.open.as_ref().is_some_and(|open| open.backing.is_some() && open.data.access == Access::Write)
+}
+
 impl Union {
     /// The attributes of a node.
     ///
@@ -168,7 +175,9 @@ impl Union {
         let lost_capability = self.uncapped.swap(0, Ordering::Relaxed) == inode.id;
         let dropped = match inode.kind {
             FileType::Directory => 0,
-            _ if !is_owner || is_root && lost_capability => 0,
+            _ if is_root && lost_capability => 0,
+            // Of a file that is written past us, no WRITE will ask for it.
+            _ if !is_owner && !is_written_past_us(inode) => 0,
             _ => self.set_id_lost(&stat, caller),
         };
         self.ensure_upper(upper, inode, Need::Metadata)?;

@@ -14,11 +14,11 @@ use rustix::io::Errno;
 use super::ensure::Need;
 use super::{Writable, file_of};
 use crate::error::Result;
-use crate::inode::{Access, Body, File, FileState, Inode, Place};
+use crate::inode::{Access, Body, Data, File, FileState, Inode, Place};
 use crate::stack::real::LayerId;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Arc, RwLock};
-use crate::sys::at::{self, Stat};
+use crate::sys::at;
 use crate::sys::fuse::Backing;
 use crate::{Union, log};
 
@@ -33,15 +33,17 @@ pub enum Opened {
     Passthrough(i32),
 }
 
-/// Which files of the lowers are passed through.
+/// Which files of the lowers are passed through in a union that has an upper. A
+/// reader of such a file goes on seeing the lower's data when somebody writes to
+/// it: a database would not survive that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PassedLowers {
     /// All.
     All,
-    /// Programs, which nobody can write to while they run; in a union that is
-    /// read-only, all. A reader of anything else would go on seeing the lower's
-    /// data after somebody wrote to the file: a database would not survive that.
+    /// Programs, which nobody can write to while they run.
     Programs,
+    /// None.
+    None,
 }
 
 /// A kernel that takes files over.
@@ -98,17 +100,16 @@ impl Union {
     /// Registers a file that is opened for the first time, if it may be.
     fn register(&self, passthrough: &Passthrough, state: &FileState) -> Option<Backing> {
         let open = state.open.as_ref()?;
+        if state.data().is_some() {
+            return None;
+        }
         let side = match state.as_lower() {
-            _ if state.data().is_some() => return None,
-            Some((dir, _)) => self.is_passed(dir.layer).then_some(1)?,
+            Some((dir, _)) if self.is_passed(passthrough, dir.layer, &open.data) => 1,
+            Some(_) => return None,
             None => 0,
         };
         let is_refused = passthrough.is_refused.get(side)?;
         if is_refused.load(Ordering::Relaxed) {
-            return None;
-        }
-        let stat = at::stat_fd(&open.data.fd).ok()?;
-        if !suits(&stat, side == 1 && passthrough.lowers == PassedLowers::Programs && self.upper.is_some()) {
             return None;
         }
         match Backing::open(&passthrough.device, open.data.fd.as_fd()) {
@@ -122,10 +123,17 @@ impl Union {
         }
     }
 
-    /// Whether files of a lower may be passed through: it is held so that
-    /// nobody can write to it, not even by such a file.
-    fn is_passed(&self, layer: LayerId) -> bool {
-        self.layers.get(layer).is_some_and(|layer| layer.is_sealed)
+    /// Whether a file of a lower is passed through. It must be held so that nobody
+    /// can write to it, not even by being given it.
+    fn is_passed(&self, passthrough: &Passthrough, layer: LayerId, file: &Data) -> bool {
+        let is_sealed = self.layers.get(layer).is_some_and(|layer| layer.is_sealed);
+        is_sealed
+            && match passthrough.lowers {
+                PassedLowers::All => true,
+                _ if self.upper.is_none() => true,
+                PassedLowers::Programs => at::stat_fd(&file.fd).is_ok_and(|stat| stat.mode & 0o111 != 0),
+                PassedLowers::None => false,
+            }
     }
 
     /// Puts a file in the upper to have its data changed, and gives the node it
@@ -158,10 +166,4 @@ impl Union {
         self.changed.lock().push(inode.id);
         Ok(successor)
     }
-}
-
-/// Whether a file is one to be passed through. Set-id bits must go when it is
-/// written, which the kernel leaves to us.
-fn suits(stat: &Stat, programs_only: bool) -> bool {
-    stat.mode & 0o6000 == 0 && (stat.mode & 0o111 != 0 || !programs_only)
 }
