@@ -57,7 +57,7 @@ static ALLOCATOR: Counting = Counting;
 /// One measurement at a time: the counters are the process's.
 static ALONE: Mutex<()> = Mutex::new(());
 
-const DIRECTORIES: usize = 100;
+const DIRECTORIES: usize = 50;
 const FILES: usize = 1_000;
 
 /// Bytes at one moment.

@@ -254,9 +254,10 @@ impl Union {
             Access::Read => OFlags::RDONLY,
             Access::Write => OFlags::RDWR,
         };
-        match state.data() {
-            Some(data) => data.with(&self.layers.fds, |target| Ok(at::open_file(target, OFlags::RDONLY)?)),
+        let fds = &self.layers.fds;
+        fds.making_room(|| match state.data() {
+            Some(data) => data.with(fds, |target| Ok(at::open_file(target, OFlags::RDONLY)?)),
             None => self.with_place(&state, |target| Ok(at::open_file(target, flags)?)),
-        }
+        })
     }
 }

@@ -21,7 +21,7 @@ use crate::name::{Name, NameBuf};
 use crate::stack::names::NameMap;
 use crate::stack::real::RealDir;
 use crate::sync::Arc;
-use crate::sys::at;
+use crate::sys::at::{self, DirEntry};
 
 /// One name of a listing.
 #[derive(Clone, Copy, Debug)]
@@ -152,7 +152,7 @@ impl Union {
         let device = self.layers.device(&at::stat_fd(&fd)?);
         let is_impure = only.layer == 0 && self.traits(inode)?.has(Trait::Impure);
         let mut unclear = Vec::new();
-        at::list(fd.as_fd(), |entry| -> Result<()> {
+        let mut visit = |entry: DirEntry<'_>| -> Result<()> {
             use crate::ondisk::whiteout::{self, NameMeaning};
             if whiteout::meaning(entry.name) != NameMeaning::Entry {
                 return Ok(());
@@ -166,7 +166,8 @@ impl Union {
                 None => unclear.push(Name::new(entry.name)?.to_buf()),
             }
             Ok(())
-        })?;
+        };
+        self.layers.fds.making_room(|| at::list(fd.as_fd(), &mut visit))?;
         Ok(unclear)
     }
 

@@ -78,13 +78,14 @@ impl Union {
     /// # Errors
     /// As [`Union::with_metadata`].
     pub(super) fn hold(&self, state: &FileState) -> Result<Fd> {
-        self.with_place(state, |target| match target {
+        let hold = |target: Target<'_>| match target {
             Target::At(dir, name) => Ok(Arc::new(at::open_path(dir, name)?)),
             Target::Fd(fd) => {
                 let fd: OwnedFd = fd.try_clone_to_owned().map_err(|_| Errno::MFILE)?;
                 Ok(Arc::new(fd))
             }
-        })
+        };
+        self.layers.fds.making_room(|| self.with_place(state, hold))
     }
 
     /// A descriptor of a directory's upper.

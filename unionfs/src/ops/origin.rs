@@ -76,7 +76,8 @@ impl Union {
             }
         }
         for layer in self.layers.ordinary().iter().filter(|layer| layer.uuid == uuid) {
-            let Some(mount) = &layer.handles else { continue };
+            let root = layer.root.fd(&self.layers.fds)?;
+            let Ok(mount) = at::open_listing(root.as_fd()) else { continue };
             // Not permitted, or not there any more: the origin is unknown.
             if let Ok(found) = handle::open(mount.as_fd(), &handle) {
                 return Ok(Some(at::stat_fd(found)?));

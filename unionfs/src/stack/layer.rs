@@ -44,8 +44,6 @@ pub struct Layer {
     pub is_sealed: bool,
     /// The attribute owners and modes are kept in, if they are.
     pub override_stat: Option<&'static CStr>,
-    /// A descriptor file handles can be opened by, where the root is readable.
-    pub handles: Option<OwnedFd>,
 }
 
 impl Layer {
@@ -59,15 +57,15 @@ impl Layer {
         };
         let mount::Root { fd, is_sealed } = mount::hold_root(path, config.submounts).map_err(context)?;
         let override_stat = override_stat(config, &fd)?;
-        let handles = at::open_listing(fd.as_fd()).ok();
+        // Where the root is not readable, no handle can be opened by it either.
+        let readable = at::open_listing(fd.as_fd()).ok();
         let flags = rustix::fs::fstatvfs(&fd).map_err(context)?.f_flag;
         Ok(Layer {
             path: path.to_owned(),
-            uuid: handles.as_ref().map(|fd| handle::file_system_uuid(fd.as_fd())).unwrap_or_default(),
+            uuid: readable.as_ref().map(|fd| handle::file_system_uuid(fd.as_fd())).unwrap_or_default(),
             nosuid: flags.contains(StatVfsMountFlags::NOSUID),
             is_sealed,
             override_stat,
-            handles,
             root: RealDir::root(id, fd),
         })
     }

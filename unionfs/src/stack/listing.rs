@@ -13,7 +13,7 @@ use crate::name::{Name, NameBuf};
 use crate::ondisk::marks::{Marks, Opacity};
 use crate::ondisk::whiteout::{self, NameMeaning};
 use crate::sync::Arc;
-use crate::sys::at::{self, Target};
+use crate::sys::at::{self, DirEntry, Target};
 
 /// One entry.
 pub struct Listed {
@@ -48,7 +48,7 @@ impl Listing {
         let fd = dir.fd(&layers.fds)?;
         let mut listing = Listing::default();
         let mut suspects = Vec::new();
-        at::list(fd.as_fd(), |entry| -> Result<()> {
+        let mut visit = |entry: DirEntry<'_>| -> Result<()> {
             match whiteout::meaning(entry.name) {
                 NameMeaning::Opaque => listing.opaque = true,
                 NameMeaning::Reserved => {}
@@ -69,8 +69,11 @@ impl Listing {
                 }
             }
             Ok(())
-        })
-        .map_err(|error: Error| error.context("cannot list a layer's directory"))?;
+        };
+        layers
+            .fds
+            .making_room(|| at::list(fd.as_fd(), &mut visit))
+            .map_err(|error: Error| error.context("cannot list a layer's directory"))?;
         for name in suspects {
             listing.look_at(layers, borrowed(&fd), name)?;
         }

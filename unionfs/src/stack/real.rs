@@ -88,7 +88,7 @@ impl RealDir {
             }
         };
         for dir in closed.iter().rev() {
-            fd = dir.open_in(&fd)?;
+            fd = fds.making_room(|| dir.open_in(&fd))?;
             fds.opened(dir);
         }
         Ok(fd)
@@ -206,6 +206,32 @@ impl Fds {
     /// Holds at most about `limit` descriptors.
     pub fn new(limit: usize) -> Fds {
         Fds { limit, queue: Mutex::new(VecDeque::new()) }
+    }
+
+    /// Opens something, and tries once more with half of the directories closed
+    /// where this process may have no more descriptors.
+    ///
+    /// # Errors
+    /// What `open` gave.
+    pub fn making_room<T>(&self, mut open: impl FnMut() -> Result<T>) -> Result<T> {
+        match open() {
+            Err(error) if error.errno() == Errno::MFILE => {
+                self.give_up_half();
+                open()
+            }
+            result => result,
+        }
+    }
+
+    fn give_up_half(&self) {
+        let victims: Vec<_> = {
+            let mut queue = self.queue.lock();
+            let half = queue.len().div_ceil(2);
+            queue.drain(..half).collect()
+        };
+        for victim in victims.iter().filter_map(Weak::upgrade) {
+            victim.give_up();
+        }
     }
 
     fn opened(&self, dir: &Arc<RealDir>) {
