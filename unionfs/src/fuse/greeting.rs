@@ -129,8 +129,10 @@ fn wanted(wishes: &Wishes) -> u64 {
         | init::BIG_WRITES
         | init::MAX_PAGES
         | init::DONT_MASK
+        // Always, not when the kernel guesses (READDIRPLUS_AUTO): who lists a
+        // directory to its end and then looks at what is in it would pay a LOOKUP
+        // for all names but the first few.
         | init::DO_READDIRPLUS
-        | init::READDIRPLUS_AUTO
         | init::PARALLEL_DIROPS
         | init::HANDLE_KILLPRIV_V2
         | init::CACHE_SYMLINKS
