@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tests::mount::{Driver, Layers, Mount};
 use tests::scratch::{Backing, Scratch};
 use tests::stage::put;
@@ -290,6 +291,16 @@ impl Drop for Stopped {
     }
 }
 
+/// Keeps the calling thread on a processor, the same for all who call this: a
+/// server may have its threads wait for those of each processor apart.
+fn stay_on_one_processor() {
+    let allowed = sched_getaffinity(None).unwrap();
+    let first = (0..CpuSet::MAX_CPU).find(|&cpu| allowed.is_set(cpu)).unwrap();
+    let mut only = CpuSet::new();
+    only.set(first);
+    sched_setaffinity(None, &only).unwrap();
+}
+
 #[test]
 fn s27_a_copy_up_keeps_nobody_else_waiting() {
     // A lower that does not answer: a mount of ours whose daemon is stopped.
@@ -309,6 +320,7 @@ fn s27_a_copy_up_keeps_nobody_else_waiting() {
     std::thread::scope(|scope| {
         let stopped = Stopped::new(lower.daemon().unwrap());
         let writer = scope.spawn(|| {
+            stay_on_one_processor();
             let opened = File::options().write(true).open(merged.join("slow-file"));
             is_done.store(true, Ordering::SeqCst);
             opened.map(drop)
@@ -323,6 +335,7 @@ fn s27_a_copy_up_keeps_nobody_else_waiting() {
         let (tell, told) = channel();
         let merged = merged.clone();
         std::thread::spawn(move || {
+            stay_on_one_processor();
             let read = fs::read(merged.join("fast-file")).unwrap();
             fs::write(merged.join("fast-file"), "changed").unwrap();
             fs::write(merged.join("new"), "new").unwrap();

@@ -43,8 +43,6 @@ pub struct Terms {
     pub setxattr: SetxattrForm,
     /// Whether passthrough is on.
     pub passthrough: bool,
-    /// Whether the kernel takes io_uring entries.
-    pub uring: bool,
 }
 
 impl Terms {
@@ -55,49 +53,70 @@ impl Terms {
                 false => SetxattrForm::Short,
             },
             passthrough: flags & init::PASSTHROUGH != 0,
-            uring: flags & init::OVER_IO_URING != 0,
         }
     }
 }
 
-/// Waits for the kernel's INIT and answers it.
-///
-/// # Errors
-/// What reading gave, or a sentence: the kernel is too old.
-pub fn greet(channel: &Channel, wishes: &Wishes) -> io::Result<Terms> {
-    let mut buffer = vec![0; 64 * 1024];
-    let (unique, offer) = loop {
-        let len = match channel.receive(&mut buffer)? {
-            Received::Request(len) => len,
-            Received::Nothing => continue,
-            Received::End => return Err(io::ErrorKind::ConnectionAborted.into()),
+/// The kernel's INIT, unanswered: every request waits for that.
+pub struct Greeting {
+    unique: u64,
+    offer: InitIn,
+}
+
+impl Greeting {
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// What reading gave, or a sentence: the kernel is too old.
+    pub fn receive(channel: &Channel) -> io::Result<Greeting> {
+        let mut buffer = vec![0; 64 * 1024];
+        let (unique, offer) = loop {
+            let len = match channel.receive(&mut buffer)? {
+                Received::Request(len) => len,
+                Received::Nothing => continue,
+                Received::End => return Err(io::ErrorKind::ConnectionAborted.into()),
+            };
+            let request = Request::whole(buffer.get(..len).unwrap_or_default(), SetxattrForm::Short);
+            match request.map(|request| (request.header.unique, request.operation)) {
+                Ok((unique, Operation::Init(offer))) => break (unique, offer),
+                _ => return Err(io::Error::other("the kernel's first request is not INIT")),
+            }
         };
-        let request = Request::whole(buffer.get(..len).unwrap_or_default(), SetxattrForm::Short);
-        match request.map(|request| (request.header.unique, request.operation)) {
-            Ok((unique, Operation::Init(offer))) => break (unique, offer),
-            _ => return Err(io::Error::other("the kernel's first request is not INIT")),
+        if (offer.major, offer.minor) < (abi::MAJOR, abi::OLDEST_MINOR) {
+            channel.reply(unique, Err(rustix::io::Errno::PROTO), &mut [0; size_of::<OutHeader>()]);
+            let version = format!("FUSE {}.{}", offer.major, offer.minor);
+            return Err(io::Error::other(format!("{version} is too old: Linux 5.4 or newer is needed")));
         }
-    };
-    let mut message = [0; size_of::<OutHeader>() + size_of::<InitOut>()];
-    if (offer.major, offer.minor) < (abi::MAJOR, abi::OLDEST_MINOR) {
-        channel.reply(unique, Err(rustix::io::Errno::PROTO), &mut message);
-        let version = format!("FUSE {}.{}", offer.major, offer.minor);
-        return Err(io::Error::other(format!("{version} is too old: Linux 5.4 or newer is needed")));
+        Ok(Greeting { unique, offer })
     }
-    let (answer, flags) = answer(&offer, wishes);
-    message[size_of::<OutHeader>()..].copy_from_slice(answer.as_bytes());
-    channel.reply(unique, Ok(size_of::<InitOut>()), &mut message);
-    Ok(Terms::of(flags))
+
+    /// Whether the kernel would take io_uring entries.
+    pub fn offers_uring(&self) -> bool {
+        offered(&self.offer) & init::OVER_IO_URING != 0
+    }
+
+    /// Answers it.
+    pub fn answer(self, channel: &Channel, wishes: &Wishes) -> Terms {
+        let mut message = [0; size_of::<OutHeader>() + size_of::<InitOut>()];
+        let (answer, flags) = answer(&self.offer, wishes);
+        message[size_of::<OutHeader>()..].copy_from_slice(answer.as_bytes());
+        channel.reply(self.unique, Ok(size_of::<InitOut>()), &mut message);
+        Terms::of(flags)
+    }
+}
+
+/// All that the kernel knows.
+fn offered(offer: &InitIn) -> u64 {
+    match u64::from(offer.flags) & init::INIT_EXT != 0 {
+        true => u64::from(offer.flags) | u64::from(offer.flags2) << 32,
+        false => u64::from(offer.flags),
+    }
 }
 
 /// The reply to an offer, and the flags taken.
 fn answer(offer: &InitIn, wishes: &Wishes) -> (InitOut, u64) {
-    let offered = match u64::from(offer.flags) & init::INIT_EXT != 0 {
-        true => u64::from(offer.flags) | u64::from(offer.flags2) << 32,
-        false => u64::from(offer.flags),
-    };
     // An older kernel goes without what it does not know.
-    let flags = wanted(wishes) & offered;
+    let flags = wanted(wishes) & offered(offer);
     let reply = InitOut {
         major: abi::MAJOR,
         minor: abi::MINOR.min(offer.minor),
@@ -159,7 +178,10 @@ mod tests {
         let new = InitIn { major: 7, minor: 99, flags: u32::MAX, flags2: u32::MAX, ..Default::default() };
         let (reply, flags) = answer(&new, &ALL);
         assert_eq!((reply.minor, reply.max_stack_depth), (abi::MINOR, STACK_DEPTH));
-        assert!(Terms::of(flags).passthrough && Terms::of(flags).uring);
+        assert!(Terms::of(flags).passthrough);
+        assert_eq!(answer(&new, &Wishes { uring: false, ..ALL }).1 & init::OVER_IO_URING, 0);
+        assert!(Greeting { unique: 1, offer: new }.offers_uring());
+        assert!(!Greeting { unique: 1, offer: old }.offers_uring());
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! | `server` | the dispatch table |
 //! | `channel` | `/dev/fuse` as reads and writes |
 //! | `device` | the transport that reads `/dev/fuse` |
+//! | `uring` | the transport through io_uring |
 //! | `plain` | the crate `fuser` in the place of all of these: slower, and the cross-check |
 
 pub(crate) mod abi;
@@ -21,6 +22,7 @@ mod plain;
 mod reply;
 mod request;
 mod server;
+mod uring;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -31,13 +33,15 @@ use crate::Union;
 use crate::ops::{PassedLowers, Passthrough};
 use crate::sys::fuse::may_pass_through;
 use channel::Channel;
-use greeting::{Terms, Wishes};
+use greeting::{Greeting, Terms, Wishes};
 use server::{Opens, Server};
+use uring::Queues;
 
 /// How requests are served.
 #[derive(Clone, Debug)]
 pub struct SessionConfig {
-    /// Threads that serve requests, at least one.
+    /// Threads that serve requests, at least one; through io_uring, for each
+    /// processor.
     pub threads: usize,
     /// How requests arrive.
     pub transport: Transport,
@@ -104,7 +108,7 @@ pub struct Session(Kind);
 
 enum Kind {
     Plain(plain::Session),
-    Own { server: Server, channel: Channel, terms: Terms, config: SessionConfig },
+    Own { server: Server, channel: Channel, terms: Terms, config: SessionConfig, queues: Option<Queues> },
 }
 
 impl Session {
@@ -118,14 +122,16 @@ impl Session {
             return Ok(Session(Kind::Plain(plain::Session::start(union, device, config.threads)?)));
         }
         let data = config.data.settle(config.transport);
+        let channel = Channel::new(Arc::new(device));
+        let greeting = Greeting::receive(&channel)?;
+        let queues = queues(&greeting, &channel, &config)?;
         let wishes = Wishes {
             acl: union.config().acl,
             opens: if data == DataPath::Unopened { Opens::Spared } else { Opens::Answered },
             passthrough: matches!(data, DataPath::Passthrough | DataPath::Programs | DataPath::Upper),
-            uring: false,
+            uring: queues.is_some(),
         };
-        let channel = Channel::new(Arc::new(device));
-        let terms = greeting::greet(&channel, &wishes)?;
+        let terms = greeting.answer(&channel, &wishes);
         if terms.passthrough {
             let lowers = match data {
                 DataPath::Passthrough => PassedLowers::All,
@@ -138,7 +144,7 @@ impl Session {
             union.spare_opens(files_kept_open());
         }
         let server = Server::new(union, wishes.opens, channel.clone());
-        Ok(Session(Kind::Own { server, channel, terms, config }))
+        Ok(Session(Kind::Own { server, channel, terms, config, queues }))
     }
 
     /// Serves until the file system is unmounted.
@@ -148,7 +154,28 @@ impl Session {
     pub fn run(self) -> io::Result<()> {
         match self.0 {
             Kind::Plain(session) => session.run(),
-            Kind::Own { server, channel, terms, config } => device::serve(&server, &channel, &terms, &config),
+            Kind::Own { server, channel, terms, config, queues: Some(queues) } => {
+                uring::serve(&server, &channel, &terms, &config, queues)
+            }
+            Kind::Own { server, channel, terms, config, queues: None } => {
+                device::serve(&server, &channel, &terms, &config)
+            }
         }
+    }
+}
+
+/// The queues of io_uring, where requests are to come by them. They are made
+/// before the kernel is told: once it knows, every request waits for them.
+fn queues(greeting: &Greeting, channel: &Channel, config: &SessionConfig) -> io::Result<Option<Queues>> {
+    let made = || match greeting.offers_uring() {
+        true => Queues::new(channel, config.threads),
+        false => Err(io::Error::other(
+            "the kernel does not offer io_uring\nhint: echo Y > /sys/module/fuse/parameters/enable_uring",
+        )),
+    };
+    match config.transport {
+        Transport::Uring => made().map(Some),
+        Transport::Auto => Ok(made().ok()),
+        Transport::Device | Transport::Fuser => Ok(None),
     }
 }

@@ -175,7 +175,7 @@ fn is_absence(error: &Error) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use std::ffi::OsStr;
     use std::os::fd::OwnedFd;
     use std::os::unix::ffi::OsStrExt;
@@ -190,7 +190,7 @@ mod tests {
     use crate::sys::scratch::Scratch;
 
     /// A server of a small union, on nothing.
-    fn server(scratch: &Scratch) -> Server {
+    pub fn server(scratch: &Scratch) -> Server {
         let dir = |name: &str| {
             let path = scratch.path().join(name);
             std::fs::create_dir_all(&path).unwrap();

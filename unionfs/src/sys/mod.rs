@@ -11,4 +11,5 @@ pub mod mount;
 pub mod owned;
 #[cfg(test)]
 pub mod scratch;
+pub mod uring;
 pub mod xattr;
