@@ -116,7 +116,21 @@ fn submounts() {
 fn threads() {
     run(r#"
         count() { ls "/proc/$(daemons)/task" | wc -l; }
-        with threads=1; one=$(count); with threads=7; same "$(count)" $((one + 6))
+        with transport=dev,threads=1; one=$(count); with transport=dev,threads=7; same "$(count)" $((one + 6))
+    "#);
+}
+
+#[test]
+fn data_and_transport() {
+    run(r#"
+        asked() { getfattr --only-values -n user.runionfs.stats m | grep -o "\"$1\":[0-9]*" | cut -d: -f2; }
+        edit() { echo x >m/new; cat m/new >edited; }
+        for transport in dev auto; do
+            with transport=$transport,data=upper; edit; same "$(asked WRITE)$(asked READ)" ""
+            with transport=$transport,data=cached; edit; same "$(asked WRITE) $(asked OPEN)" "1 1"
+            with transport=$transport,data=unopened; edit; cat m/below m/below; same "$(asked WRITE) $(asked OPEN)" "1 1"
+        done
+        with transport=fuser; edit; same "$(asked WRITE)" 1
     "#);
 }
 

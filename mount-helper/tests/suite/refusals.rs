@@ -61,7 +61,17 @@ fn usage() {
         fails 1 "did you mean lowerdir?" runionfs -o lowerdri=l1 m
         fails 1 "needs a workdir" runionfs -o lowerdir=l1,upperdir=u m
         fails 1 "metacopy=on conflicts" runionfs -o "$O,metacopy=on,redirect_dir=nofollow" m
+        fails 1 "transport=fuser serves" runionfs -o "$O,transport=fuser,data=unopened" m
         fails 1 "plugins is not supported" runionfs -o "$O,plugins=x" m
+    "#);
+}
+
+#[test]
+fn files_passed_through_for_a_user() {
+    run(r#"
+        own() { unshare --user --mount --map-root-user sh -c 'runionfs -o "$1" m && cat m/below' - "$@"; }
+        fails 32 "the system's own root" own "$O,data=upper"
+        same "$(own "$O")" 2
     "#);
 }
 

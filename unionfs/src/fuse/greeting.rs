@@ -95,6 +95,11 @@ impl Greeting {
         offered(&self.offer) & init::OVER_IO_URING != 0
     }
 
+    /// Whether the kernel can read and write files by itself.
+    pub fn offers_passthrough(&self) -> bool {
+        offered(&self.offer) & init::PASSTHROUGH != 0
+    }
+
     /// Answers it.
     pub fn answer(self, channel: &Channel, wishes: &Wishes) -> Terms {
         let mut message = [0; size_of::<OutHeader>() + size_of::<InitOut>()];

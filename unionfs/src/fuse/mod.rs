@@ -85,13 +85,24 @@ pub enum DataPath {
 }
 
 impl DataPath {
-    /// What it comes to here.
-    fn settle(self, transport: Transport) -> DataPath {
+    /// Whether the kernel takes files over.
+    fn passes(self) -> bool {
+        matches!(self, DataPath::Passthrough | DataPath::Programs | DataPath::Upper)
+    }
+
+    /// What it comes to with this kernel and this process's rights.
+    ///
+    /// # Errors
+    /// A sentence: what was asked for cannot be had.
+    fn settle(self, greeting: &Greeting) -> io::Result<DataPath> {
+        let can_pass = greeting.offers_passthrough() && may_pass_through();
         match self {
-            _ if transport == Transport::Fuser => DataPath::Cached,
-            DataPath::Auto if may_pass_through() => DataPath::Programs,
-            DataPath::Auto => DataPath::Unopened,
-            asked => asked,
+            DataPath::Auto if can_pass => Ok(DataPath::Programs),
+            DataPath::Auto => Ok(DataPath::Unopened),
+            asked if asked.passes() && !can_pass => Err(io::Error::other(
+                "files are passed through for the system's own root alone, by Linux 6.9 and newer\nhint: data=auto",
+            )),
+            asked => Ok(asked),
         }
     }
 }
@@ -121,14 +132,14 @@ impl Session {
         if config.transport == Transport::Fuser {
             return Ok(Session(Kind::Plain(plain::Session::start(union, device, config.threads)?)));
         }
-        let data = config.data.settle(config.transport);
         let channel = Channel::new(Arc::new(device));
         let greeting = Greeting::receive(&channel)?;
+        let data = config.data.settle(&greeting)?;
         let queues = queues(&greeting, &channel, &config)?;
         let wishes = Wishes {
             acl: union.config().acl,
             opens: if data == DataPath::Unopened { Opens::Spared } else { Opens::Answered },
-            passthrough: matches!(data, DataPath::Passthrough | DataPath::Programs | DataPath::Upper),
+            passthrough: data.passes(),
             uring: queues.is_some(),
         };
         let terms = greeting.answer(&channel, &wishes);
