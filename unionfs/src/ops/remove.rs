@@ -22,13 +22,15 @@ use crate::stack::listing::Listing;
 use crate::stack::names::{NameMap, Slot, UpperSlot};
 use crate::stack::real::Fd;
 use crate::sync::Arc;
-use crate::sys::at;
+use crate::sys::at::{self, Stat};
 
 /// A node with a reference that is returned when this goes.
 pub(super) struct Referred<'u> {
     union: &'u Union,
     /// The node.
     pub inode: Arc<Inode>,
+    /// Its attributes on disk, as it was found.
+    stat: Stat,
 }
 
 impl Drop for Referred<'_> {
@@ -45,7 +47,7 @@ impl Union {
         name: Name<'_>,
     ) -> Result<(Seen, Option<Referred<'_>>)> {
         let (seen, child) = self.child_seen(parent, name)?;
-        Ok((seen, child.map(|child| Referred { union: self, inode: child.inode })))
+        Ok((seen, child.map(|child| Referred { union: self, inode: child.inode, stat: child.stat })))
     }
 
     /// Removes a name that is not a directory's.
@@ -62,7 +64,7 @@ impl Union {
             return Err(Errno::ISDIR.into());
         }
         self.ensure_upper_dir(upper, &parent)?;
-        self.ready_to_lose_a_name(upper, &victim.inode)?;
+        self.ready_to_lose_a_name(upper, &victim)?;
         let _lock = victim.inode.lock.lock();
         still_itself(&victim.inode)?;
         let out = {
@@ -213,11 +215,11 @@ impl Union {
 
     /// Before one of several names of a lower file is hidden, the file goes to
     /// the index, where the count of those that are left is kept.
-    pub(super) fn ready_to_lose_a_name(&self, upper: Writable<'_>, inode: &Arc<Inode>) -> Result<()> {
-        if !self.is_indexing(inode.kind) || !file_of(inode)?.state.read().is_lower() {
-            return Ok(());
-        }
-        if self.stat(inode)?.nlink > 1 {
+    pub(super) fn ready_to_lose_a_name(&self, upper: Writable<'_>, victim: &Referred<'_>) -> Result<()> {
+        let inode = &victim.inode;
+        let is_lower = file_of(inode)?.state.read().is_lower();
+        // What is in a lower now was there when it was found, and does not change.
+        if is_lower && victim.stat.nlink > 1 && self.is_indexing(inode.kind) {
             self.ensure_upper(upper, inode, Need::Metadata)?;
         }
         Ok(())

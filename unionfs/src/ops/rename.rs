@@ -94,7 +94,7 @@ impl Union {
                 self.check_movable(upper, &new.inode)?;
                 self.ready(upper, &new.inode)?;
             }
-            Some(new) if !is_dir(&new.inode) => self.ready_to_lose_a_name(upper, &new.inode)?,
+            Some(new) if !is_dir(&new.inode) => self.ready_to_lose_a_name(upper, new)?,
             _ => {}
         }
         let _locks = lock_in_order(&old, new.as_ref());
