@@ -19,8 +19,8 @@ use crate::acl;
 use crate::copyup::staged::Staged;
 use crate::error::Result;
 use crate::inode::number::Numbers;
-use crate::inode::table::Side;
-use crate::inode::{Access, Body, Dir, File, FileState, Inode, NodeId, Place, Trait, Traits};
+use crate::inode::table::{Found, Side};
+use crate::inode::{Access, Body, Dir, Fact, File, FileState, Inode, Moment, NodeId, Place, Trait, Traits};
 use crate::name::Name;
 use crate::ondisk::marks::{self, DEFAULT_ACL, Mark};
 use crate::stack::names::{Merged, NameMap, Slot, UpperSlot};
@@ -154,7 +154,10 @@ impl Union {
         let body = || Body::File(File { state: RwLock::new(state) });
         let (key, number) = (self.key(Side::Upper, &stat), self.number(&stat));
         let private = || self.numbers.private();
-        let (inode, _) = self.table.find_or_insert(Some(key), stat.kind(), number, private, body);
+        let (inode, found) = self.table.find_or_insert(Some(key), stat.kind(), number, private, body);
+        if found == Found::Now {
+            self.note_birth(&parent, &inode);
+        }
         let entry = self.entry(&Child { inode: inode.clone(), stat })?;
         match self.share_new(&inode, fd).and_then(|()| self.opened(&inode, Access::Write)) {
             Ok(opened) => Ok((entry, opened)),
@@ -347,8 +350,26 @@ impl Union {
         let key = self.key(Side::Upper, &stat);
         let number = self.number(&stat);
         let private = || self.numbers.private();
-        let (inode, _) = self.table.find_or_insert(Some(key), stat.kind(), number, private, body);
+        let (inode, found) = self.table.find_or_insert(Some(key), stat.kind(), number, private, body);
+        if found == Found::Now {
+            self.note_birth(parent, &inode);
+        }
         Child { inode, stat }
+    }
+
+    /// Notes what is known of a file because it is new.
+    fn note_birth(&self, parent: &Inode, inode: &Inode) {
+        if !matches!(inode.kind, FileType::RegularFile | FileType::Directory) {
+            return;
+        }
+        let has_no_acl = |dir: &Dir| dir.traits.has(Trait::Known) && !dir.traits.has(Trait::DefaultAcl);
+        let acls: &[Fact] = match parent.dir().is_some_and(has_no_acl) {
+            true => &[Fact::NoAccessAcl, Fact::NoDefaultAcl],
+            false => &[],
+        };
+        for fact in [Fact::NoCapability].iter().chain(acls).filter(|fact| self.can_lack.has(**fact)) {
+            inode.learnt.note(Moment::BIRTH, *fact);
+        }
     }
 }
 
