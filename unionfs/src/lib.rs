@@ -55,7 +55,7 @@ use ids::IdMap;
 use inode::idle::IdleFiles;
 use inode::number::Numbers;
 use inode::table::{Key, Side, Table};
-use inode::{Body, Dir, Inode, NodeId, Traits};
+use inode::{Body, Dir, Inode, Learnt, NodeId, Traits};
 use stack::layer::Layers;
 use stack::names::Merged;
 use stack::upper::Upper;
@@ -81,6 +81,9 @@ pub struct Union {
     /// The node whose capability was taken away last: who does so is about to
     /// write to it.
     uncapped: AtomicU64,
+    /// What some file of the upper was found to lack: where one can say so, a
+    /// new one need not be asked.
+    can_lack: Learnt,
     /// Files that are open for whoever asks next.
     idle: IdleFiles,
 }
@@ -130,6 +133,7 @@ impl Union {
             stats: Stats::default(),
             changed: Mutex::new(Vec::new()),
             passthrough: std::sync::OnceLock::new(),
+            can_lack: Learnt::default(),
             idle: IdleFiles::default(),
             uncapped: AtomicU64::new(0),
             config,

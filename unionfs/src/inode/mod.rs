@@ -5,10 +5,12 @@
 
 mod file;
 pub mod idle;
+pub mod learnt;
 pub mod number;
 pub mod table;
 
 pub use file::{Access, Data, File, FileState, Open, Place};
+pub use learnt::{Fact, Learnt, Moment};
 
 use rustix::fs::FileType;
 
@@ -39,6 +41,8 @@ pub struct Inode {
     pub(in crate::inode) identity: table::Identity,
     /// Whether another node has taken its place.
     pub(in crate::inode) is_succeeded: AtomicBool,
+    /// What need not be asked for again.
+    pub learnt: Learnt,
     /// By type.
     pub body: Body,
 }
@@ -50,6 +54,10 @@ pub enum Body {
     /// Anything else.
     File(File),
 }
+
+// There is one for every file known; what is not in it yet fits in its gaps.
+#[cfg(all(not(feature = "shuttle"), target_pointer_width = "64"))]
+const _: () = assert!(size_of::<Inode>() == 104);
 
 /// A name under which a file is known: its directory in the union and its name.
 #[derive(Clone)]

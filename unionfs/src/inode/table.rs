@@ -22,7 +22,7 @@ use rustix::fs::FileType;
 use smallvec::SmallVec;
 
 use super::number::Numbers;
-use super::{Body, Inode, NodeId, ROOT};
+use super::{Body, Inode, Learnt, NodeId, ROOT};
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Arc, Mutex, MutexGuard};
 
@@ -166,6 +166,7 @@ impl Table {
             lookups: AtomicU64::new(1),
             identity: Identity::new(None),
             is_succeeded: AtomicBool::new(false),
+            learnt: Learnt::default(),
             body: root,
         });
         table.shard(Self::index_of_id(ROOT)).nodes.insert(ById(root.clone()));
@@ -233,6 +234,7 @@ impl Table {
                 lookups: AtomicU64::new(1),
                 identity: Identity::new(None),
                 is_succeeded: AtomicBool::new(false),
+                learnt: Learnt::default(),
                 body: body(),
             });
             if let Some(shard) = locked.of(Self::index_of_id(id)) {
@@ -289,6 +291,7 @@ impl Table {
             lookups: AtomicU64::new(1),
             identity: Identity::new(None),
             is_succeeded: AtomicBool::new(false),
+            learnt: Learnt::default(),
             body,
         });
         if let Some(shard) = all.of(Self::index_of_id(id)) {

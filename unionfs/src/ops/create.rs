@@ -19,11 +19,11 @@ use crate::acl;
 use crate::copyup::staged::Staged;
 use crate::error::Result;
 use crate::inode::number::Numbers;
-use crate::inode::table::Side;
-use crate::inode::{Access, Body, Dir, File, FileState, Inode, NodeId, Place, Trait, Traits};
+use crate::inode::table::{Found, Side};
+use crate::inode::{Access, Body, Dir, Fact, File, FileState, Inode, Moment, NodeId, Place, Trait, Traits};
 use crate::name::Name;
 use crate::ondisk::marks::{self, DEFAULT_ACL, Mark};
-use crate::stack::names::{Merged, Slot, UpperSlot};
+use crate::stack::names::{Merged, NameMap, Slot, UpperSlot};
 use crate::stack::real::RealDir;
 use crate::sync::{Arc, RwLock};
 use crate::sys::at::{self, Stat, Target};
@@ -154,7 +154,10 @@ impl Union {
         let body = || Body::File(File { state: RwLock::new(state) });
         let (key, number) = (self.key(Side::Upper, &stat), self.number(&stat));
         let private = || self.numbers.private();
-        let (inode, _) = self.table.find_or_insert(Some(key), stat.kind(), number, private, body);
+        let (inode, found) = self.table.find_or_insert(Some(key), stat.kind(), number, private, body);
+        if found == Found::Now {
+            self.note_birth(&parent, &inode);
+        }
         let entry = self.entry(&Child { inode: inode.clone(), stat })?;
         match self.share_new(&inode, fd).and_then(|()| self.opened(&inode, Access::Write)) {
             Ok(opened) => Ok((entry, opened)),
@@ -182,40 +185,67 @@ impl Union {
         let real = self.upper_dir(parent)?;
         let fd = real.fd(&self.layers.fds)?;
         let mut names = self.write_names(dir)?;
-        let slot = self.slot(&dir.merged(), &names, name)?;
-        if slot.visible().is_some() {
-            return Err(Errno::EXIST.into());
-        }
         let heir = Heir { parent, dir: fd.as_fd(), caller };
-        let site = Site { upper, heir, name, slot };
-        let is_staged = site.slot.upper == UpperSlot::Whiteout
-            || site.slot.lower_shows()
-            // What takes two steps is not done where it shows.
-            || self.kept_in(make.kind()).is_some();
-        let file = match is_staged {
-            true => self.make_staged(&site, make)?,
-            false => self.make_in_place(&site, make)?,
+        let merged = dir.merged();
+        // Where no map tells, making the file in place does.
+        let is_told = names.is_none() && merged.lowers.is_empty();
+        let file = match is_told && self.kept_in(make.kind()).is_none() {
+            true => match self.make_in_place(&heir, name, make) {
+                Err(error) if error.errno() == Errno::EXIST => {
+                    let slot = self.free_slot(&merged, &names, name)?;
+                    self.make_at(&Site { upper, heir, name, slot }, make)?
+                }
+                made => made?,
+            },
+            false => {
+                let slot = self.free_slot(&merged, &names, name)?;
+                self.make_at(&Site { upper, heir, name, slot }, make)?
+            }
         };
         if let Some(map) = &mut *names {
             map.set_upper(name, UpperSlot::Entry(make.kind()));
         }
-        let stat = at::stat(Target::At(fd.as_fd(), name))?;
+        let stat = match &file {
+            Some(file) => at::stat_fd(file)?,
+            None => at::stat(Target::At(fd.as_fd(), name))?,
+        };
         if let (Some(map), Some(number)) = (&mut *names, Numbers::of(self.layers.device(&stat), stat.ino)) {
             map.set_number(name, number);
         }
         Ok((self.insert_new(parent, &real, name, stat), file))
     }
 
+    /// What is known of a name under which nothing shows.
+    ///
+    /// # Errors
+    /// `EEXIST` where something does.
+    pub(super) fn free_slot(&self, merged: &Merged, names: &Option<NameMap>, name: Name<'_>) -> Result<Slot> {
+        let slot = self.slot(merged, names, name)?;
+        if slot.visible().is_some() { Err(Errno::EXIST.into()) } else { Ok(slot) }
+    }
+
+    /// Makes it in place, or where that takes more than one step, out of sight.
+    fn make_at(&self, site: &Site<'_>, make: Make<'_>) -> Result<Option<OwnedFd>> {
+        let is_staged = site.slot.upper == UpperSlot::Whiteout
+            || site.slot.lower_shows()
+            // What takes two steps is not done where it shows.
+            || self.kept_in(make.kind()).is_some();
+        match is_staged {
+            true => self.make_staged(site, make),
+            false => self.make_in_place(&site.heir, site.name, make),
+        }
+    }
+
     /// Makes it where nothing is: one system call, as the caller. A regular file
     /// comes open.
-    fn make_in_place(&self, site: &Site<'_>, make: Make<'_>) -> Result<Option<OwnedFd>> {
-        let mode = self.mode_in_place(site.heir.parent, make, site.heir.caller)?;
-        let _as_caller = self.as_caller(site.heir.caller)?;
+    fn make_in_place(&self, heir: &Heir<'_>, name: Name<'_>, make: Make<'_>) -> Result<Option<OwnedFd>> {
+        let mode = self.mode_in_place(heir.parent, make, heir.caller)?;
+        let _as_caller = self.as_caller(heir.caller)?;
         match make {
-            Make::File { .. } => return Ok(Some(at::create(site.heir.dir, site.name, mode)?)),
-            Make::Dir { .. } => at::mkdir(site.heir.dir, site.name, mode)?,
-            Make::Node { kind, rdev, .. } => at::mknod(site.heir.dir, site.name, kind, mode, rdev)?,
-            Make::Symlink(target) => at::symlink(target, site.heir.dir, site.name)?,
+            Make::File { .. } => return Ok(Some(at::create(heir.dir, name, mode)?)),
+            Make::Dir { .. } => at::mkdir(heir.dir, name, mode)?,
+            Make::Node { kind, rdev, .. } => at::mknod(heir.dir, name, kind, mode, rdev)?,
+            Make::Symlink(target) => at::symlink(target, heir.dir, name)?,
         }
         Ok(None)
     }
@@ -313,14 +343,44 @@ impl Union {
                 })),
                 names: Arc::default(),
                 redirect: RwLock::new(None),
-                traits: Traits::default(),
+                traits: inherited_traits(parent),
             })),
             _ => Body::File(File { state: RwLock::new(FileState::upper(link)) }),
         };
         let key = self.key(Side::Upper, &stat);
         let number = self.number(&stat);
         let private = || self.numbers.private();
-        let (inode, _) = self.table.find_or_insert(Some(key), stat.kind(), number, private, body);
+        let (inode, found) = self.table.find_or_insert(Some(key), stat.kind(), number, private, body);
+        if found == Found::Now {
+            self.note_birth(parent, &inode);
+        }
         Child { inode, stat }
     }
+
+    /// Notes what is known of a file because it is new.
+    fn note_birth(&self, parent: &Inode, inode: &Inode) {
+        if !matches!(inode.kind, FileType::RegularFile | FileType::Directory) {
+            return;
+        }
+        let has_no_acl = |dir: &Dir| dir.traits.has(Trait::Known) && !dir.traits.has(Trait::DefaultAcl);
+        let acls: &[Fact] = match parent.dir().is_some_and(has_no_acl) {
+            true => &[Fact::NoAccessAcl, Fact::NoDefaultAcl],
+            false => &[],
+        };
+        for fact in [Fact::NoCapability].iter().chain(acls).filter(|fact| self.can_lack.has(**fact)) {
+            inode.learnt.note(Moment::BIRTH, *fact);
+        }
+    }
+}
+
+/// What a directory just made has of what its parent is known to have.
+fn inherited_traits(parent: &Inode) -> Traits {
+    let traits = Traits::default();
+    if let Some(parent) = parent.dir().filter(|dir| dir.traits.has(Trait::Known)) {
+        traits.set(Trait::Known);
+        if parent.traits.has(Trait::DefaultAcl) {
+            traits.set(Trait::DefaultAcl);
+        }
+    }
+    traits
 }

@@ -175,7 +175,7 @@ impl Union {
     /// the upper, or may have come from a lower.
     fn look_up_all(&self, inode: &Arc<Inode>, names: Vec<NameBuf>, entries: &mut Entries) -> Result<()> {
         for name in names {
-            if let Some(child) = self.referred(inode, name.as_name())? {
+            if let (_, Some(child)) = self.referred(inode, name.as_name())? {
                 entries.push(name.as_name().bytes(), child.inode.kind, child.inode.number());
             }
         }

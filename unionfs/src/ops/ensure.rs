@@ -121,6 +121,7 @@ impl Union {
         let now = at::stat(Target::At(parent_fd.as_fd(), link.name.as_name()))?;
         self.set_upper_dir(dir, real);
         dir.traits.clear();
+        inode.learnt.forget();
         self.table.add_key(inode, self.key(Side::Upper, &now));
         self.changed.lock().push(inode.id);
         self.stats.copy_ups.fetch_add(1, Ordering::Relaxed);
@@ -236,6 +237,7 @@ impl Union {
         let data = later.then(|| data.unwrap_or_else(|| spot.clone()));
         let published = Published { inode, staged, link: link.as_ref(), lower: &stat, index, data };
         let file_fd = self.publish(upper, published)?;
+        inode.learnt.forget();
         if !later {
             self.switch_open(&mut file.state.write(), file_fd)?;
         }
@@ -371,7 +373,10 @@ impl Union {
         if need == Need::Empty {
             rustix::fs::ftruncate(&to, 0)?;
         }
-        copyup::fill(&upper, &to, &from, &stat)?;
+        let filled = copyup::fill(&upper, &to, &from, &stat);
+        // For a moment it may have been without its capability.
+        inode.learnt.forget();
+        filled?;
         let mut state = file.state.write();
         state.set_data(None);
         self.switch_open(&mut state, Some(to))?;

@@ -14,7 +14,7 @@ use crate::copyup::staged::Staged;
 use crate::error::Result;
 use crate::inode::{FileState, Link, NodeId, Place};
 use crate::name::Name;
-use crate::stack::names::UpperSlot;
+use crate::stack::names::{Slot, UpperSlot};
 use crate::sys::at;
 
 /// A directory entry, as requests name it.
@@ -49,22 +49,30 @@ impl Union {
             self.note_impure(upper, &parent)?;
         }
         let mut names = self.write_names(dir_of(&parent)?)?;
-        let slot = self.slot(&dir_of(&parent)?.merged(), &names, name)?;
-        if slot.visible().is_some() {
-            return Err(Errno::EXIST.into());
-        }
+        let merged = dir_of(&parent)?.merged();
+        // Where no map tells, linking does.
+        let is_told = names.is_none() && merged.lowers.is_empty();
+        let slot = if is_told { Slot::ABSENT } else { self.free_slot(&merged, &names, name)? };
         let mut state = file.state.write();
         if let Some(more) = state.nlink() {
             // Counted from the upper's links, one more of those counts by itself.
             self.record_nlink(upper, &mut state, more.into())?;
         }
-        self.with_place(&state, |from| match slot.upper {
-            UpperSlot::Whiteout => {
-                Staged::link(&upper, from)?.publish_over(dir.as_fd(), name)?;
-                Ok(())
+        let link = |slot: Slot| {
+            self.with_place(&state, |from| match slot.upper {
+                UpperSlot::Whiteout => {
+                    Staged::link(&upper, from)?.publish_over(dir.as_fd(), name)?;
+                    Ok(())
+                }
+                _ => Ok(at::link(from, dir.as_fd(), name)?),
+            })
+        };
+        match link(slot) {
+            Err(error) if is_told && error.errno() == Errno::EXIST => {
+                link(self.free_slot(&merged, &names, name)?)?;
             }
-            _ => Ok(at::link(from, dir.as_fd(), name)?),
-        })?;
+            linked => linked?,
+        }
         if let Some(map) = &mut *names {
             map.set_upper(name, UpperSlot::Entry(inode.kind));
         }

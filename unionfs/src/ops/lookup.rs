@@ -29,6 +29,12 @@ pub(super) struct Child {
     pub stat: Stat,
 }
 
+/// What was known of a name when its directory had been changed so many times.
+pub(super) struct Seen {
+    slot: Slot,
+    changes: u32,
+}
+
 /// A directory's names, and the directories they are of, at one moment.
 pub(super) struct Known<'d> {
     /// The map, of a merged one.
@@ -90,16 +96,27 @@ impl Union {
     /// # Errors
     /// `ENOTDIR`, or what the layers gave.
     pub(super) fn child(&self, parent: &Arc<Inode>, name: Name<'_>) -> Result<Option<Child>> {
-        let known = self.read_names(dir_of(parent)?)?;
+        Ok(self.child_seen(parent, name)?.1)
+    }
+
+    /// As [`Union::child`], and what [`Union::slot_since`] can make use of.
+    ///
+    /// # Errors
+    /// As [`Union::child`].
+    pub(super) fn child_seen(&self, parent: &Arc<Inode>, name: Name<'_>) -> Result<(Seen, Option<Child>)> {
+        let dir = dir_of(parent)?;
+        let known = self.read_names(dir)?;
+        let changes = dir.names.changes();
         let Looked { slot, stat } = self.look(&known.merged, &known.names, name)?;
         let asked = Asked { parent, merged: &known.merged, name, slot: &slot, stat };
-        match (slot.visible(), &slot) {
-            (None, _) => Ok(None),
-            (Some(FileType::Directory), _) => self.child_dir(&asked),
-            (Some(_), Slot { upper: UpperSlot::Entry(_), .. }) => self.child_upper(&asked),
-            (Some(_), Slot { lower: LowerSlot::File(layer, _), .. }) => self.child_lower(&asked, *layer),
-            (Some(_), _) => Ok(None),
-        }
+        let child = match (slot.visible(), &slot) {
+            (None, _) => None,
+            (Some(FileType::Directory), _) => self.child_dir(&asked)?,
+            (Some(_), Slot { upper: UpperSlot::Entry(_), .. }) => self.child_upper(&asked)?,
+            (Some(_), Slot { lower: LowerSlot::File(layer, _), .. }) => self.child_lower(&asked, *layer)?,
+            (Some(_), _) => None,
+        };
+        Ok((Seen { slot, changes }, child))
     }
 
     /// A directory's names, read-locked; merged ones have their map built. A
@@ -147,6 +164,23 @@ impl Union {
     /// What is known of a name: from the map, or by asking the only layer.
     pub(super) fn slot(&self, merged: &Merged, names: &Option<NameMap>, name: Name<'_>) -> Result<Slot> {
         Ok(self.look(merged, names, name)?.slot)
+    }
+
+    /// As [`Union::slot`], of a directory whose names the caller has just
+    /// write-locked: where nobody else had since a name was seen, it need not be
+    /// asked for again.
+    pub(super) fn slot_since(
+        &self,
+        dir: &Dir,
+        names: &Option<NameMap>,
+        name: Name<'_>,
+        seen: &Seen,
+    ) -> Result<Slot> {
+        let is_unchanged = dir.names.changes() == seen.changes.wrapping_add(1);
+        match names.is_none() && is_unchanged {
+            true => Ok(seen.slot.clone()),
+            false => self.slot(&dir.merged(), names, name),
+        }
     }
 
     fn look(&self, merged: &Merged, names: &Option<NameMap>, name: Name<'_>) -> Result<Looked> {

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::ensure::Need;
 use super::{Writable, file_of};
 use crate::error::Result;
-use crate::inode::{Access, Body, Data, File, FileState, Inode, Place};
+use crate::inode::{Access, Body, Data, Fact, File, FileState, Inode, Place};
 use crate::stack::real::LayerId;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Arc, RwLock};
@@ -78,7 +78,7 @@ impl Union {
         let mut state = file_of(inode)?.state.write();
         let Some(passthrough) = self.passthrough.get() else { return Ok(Opened::Cached) };
         if state.open.as_ref().is_some_and(|open| open.count == 1 && open.backing.is_none()) {
-            let backing = self.register(passthrough, &state);
+            let backing = self.register(passthrough, inode, &state);
             let is_lowers = state.is_lower();
             if let Some(open) = &mut state.open {
                 open.backing = backing;
@@ -98,13 +98,13 @@ impl Union {
     }
 
     /// Registers a file that is opened for the first time, if it may be.
-    fn register(&self, passthrough: &Passthrough, state: &FileState) -> Option<Backing> {
+    fn register(&self, passthrough: &Passthrough, inode: &Inode, state: &FileState) -> Option<Backing> {
         let open = state.open.as_ref()?;
         if state.data().is_some() {
             return None;
         }
         let side = match state.as_lower() {
-            Some((dir, _)) if self.is_passed(passthrough, dir.layer, &open.data) => 1,
+            Some((dir, _)) if self.is_passed(passthrough, dir.layer, inode, &open.data) => 1,
             Some(_) => return None,
             None => 0,
         };
@@ -125,13 +125,13 @@ impl Union {
 
     /// Whether a file of a lower is passed through. It must be held so that nobody
     /// can write to it, not even by being given it.
-    fn is_passed(&self, passthrough: &Passthrough, layer: LayerId, file: &Data) -> bool {
+    fn is_passed(&self, passthrough: &Passthrough, layer: LayerId, inode: &Inode, file: &Data) -> bool {
         let is_sealed = self.layers.get(layer).is_some_and(|layer| layer.is_sealed);
         is_sealed
             && match passthrough.lowers {
                 PassedLowers::All => true,
                 _ if self.upper.is_none() => true,
-                PassedLowers::Programs => at::stat_fd(&file.fd).is_ok_and(|stat| stat.mode & 0o111 != 0),
+                PassedLowers::Programs => is_program(inode, file),
                 PassedLowers::None => false,
             }
     }
@@ -166,4 +166,16 @@ impl Union {
         self.changed.lock().push(inode.id);
         Ok(successor)
     }
+}
+
+/// Whether a lower's file, just opened, may be executed.
+fn is_program(inode: &Inode, file: &Data) -> bool {
+    if inode.learnt.has(Fact::NoProgram) || inode.learnt.has(Fact::Program) {
+        return inode.learnt.has(Fact::Program);
+    }
+    let asked = inode.learnt.now();
+    let Ok(stat) = at::stat_fd(&file.fd) else { return false };
+    let is_program = stat.mode & 0o111 != 0;
+    inode.learnt.note(asked, if is_program { Fact::Program } else { Fact::NoProgram });
+    is_program
 }

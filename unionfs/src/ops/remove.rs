@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::ensure::Need;
 use super::locate::link;
+use super::lookup::Seen;
 use super::{Names, Writable, dir_of, file_of};
 use crate::Union;
 use crate::error::Result;
@@ -21,13 +22,15 @@ use crate::stack::listing::Listing;
 use crate::stack::names::{NameMap, Slot, UpperSlot};
 use crate::stack::real::Fd;
 use crate::sync::Arc;
-use crate::sys::at;
+use crate::sys::at::{self, Stat};
 
 /// A node with a reference that is returned when this goes.
 pub(super) struct Referred<'u> {
     union: &'u Union,
     /// The node.
     pub inode: Arc<Inode>,
+    /// Its attributes on disk, as it was found.
+    stat: Stat,
 }
 
 impl Drop for Referred<'_> {
@@ -38,9 +41,13 @@ impl Drop for Referred<'_> {
 
 impl Union {
     /// The node under a name, referred to for the length of an operation.
-    pub(super) fn referred(&self, parent: &Arc<Inode>, name: Name<'_>) -> Result<Option<Referred<'_>>> {
-        let child = self.child(parent, name)?;
-        Ok(child.map(|child| Referred { union: self, inode: child.inode }))
+    pub(super) fn referred(
+        &self,
+        parent: &Arc<Inode>,
+        name: Name<'_>,
+    ) -> Result<(Seen, Option<Referred<'_>>)> {
+        let (seen, child) = self.child_seen(parent, name)?;
+        Ok((seen, child.map(|child| Referred { union: self, inode: child.inode, stat: child.stat })))
     }
 
     /// Removes a name that is not a directory's.
@@ -51,17 +58,18 @@ impl Union {
         let upper = self.writable()?;
         let parent = self.inode(at.parent)?;
         let name = Name::from_os(at.name)?;
-        let victim = self.referred(&parent, name)?.ok_or(Errno::NOENT)?;
+        let (seen, victim) = self.referred(&parent, name)?;
+        let victim = victim.ok_or(Errno::NOENT)?;
         if victim.inode.kind == FileType::Directory {
             return Err(Errno::ISDIR.into());
         }
         self.ensure_upper_dir(upper, &parent)?;
-        self.ready_to_lose_a_name(upper, &victim.inode)?;
+        self.ready_to_lose_a_name(upper, &victim)?;
         let _lock = victim.inode.lock.lock();
         still_itself(&victim.inode)?;
         let out = {
             let mut names = self.write_names(dir_of(&parent)?)?;
-            let slot = self.slot_of(&parent, &names, name, victim.inode.kind)?;
+            let slot = self.slot_of(&parent, &names, name, (&seen, victim.inode.kind))?;
             let mut state = file_of(&victim.inode)?.state.write();
             let link = link(&parent, name);
             let losing = self.before_loss(&state, &link)?;
@@ -95,7 +103,8 @@ impl Union {
         let upper = self.writable()?;
         let parent = self.inode(at.parent)?;
         let name = Name::from_os(at.name)?;
-        let victim = self.referred(&parent, name)?.ok_or(Errno::NOENT)?;
+        let (seen, victim) = self.referred(&parent, name)?;
+        let victim = victim.ok_or(Errno::NOENT)?;
         let dir = dir_of(&victim.inode)?;
         self.ensure_upper_dir(upper, &parent)?;
         let _lock = victim.inode.lock.lock();
@@ -103,14 +112,8 @@ impl Union {
             // The parent's id is not always the smaller one, but the kernel
             // lets nobody into a directory that is being removed.
             let mut names = self.write_names(dir_of(&parent)?)?;
-            let slot = self.slot_of(&parent, &names, name, FileType::Directory)?;
-            self.check_empty(dir)?;
-            let parent_fd = self.upper_fd(&parent)?;
-            let remove = || self.remove_dir_entry(upper, &parent_fd, name, &slot);
-            let out = match &dir.merged().upper {
-                Some(real) => real.removed(&self.layers.fds, remove)?,
-                None => remove()?,
-            };
+            let slot = self.slot_of(&parent, &names, name, (&seen, FileType::Directory))?;
+            let out = self.take_dir(upper, dir, &self.upper_fd(&parent)?, name, &slot)?;
             note_removed(&mut names, name, &slot);
             *dir.link.write() = None;
             out
@@ -121,8 +124,36 @@ impl Union {
         Ok(())
     }
 
-    /// Takes a directory's name away; what is to be disposed of is returned by
-    /// its name in the work directory.
+    /// Takes an empty directory's name away; what is to be disposed of is returned
+    /// by its name in the work directory.
+    fn take_dir(
+        &self,
+        upper: Writable<'_>,
+        dir: &Dir,
+        parent: &Fd,
+        name: Name<'_>,
+        slot: &Slot,
+    ) -> Result<Option<NameBuf>> {
+        let merged = dir.merged();
+        if let Some(real) = merged.upper.as_ref().filter(|_| merged.lowers.is_empty() && !slot.lower_shows())
+        {
+            // The file system tells whether it is empty, but for whiteouts.
+            let removed = real.removed(&self.layers.fds, || Ok(at::rmdir(parent.as_fd(), name)?));
+            match removed {
+                Err(error) if matches!(error.errno(), Errno::NOTEMPTY | Errno::EXIST) => {}
+                removed => return removed.map(|()| None),
+            }
+        }
+        self.check_empty(dir)?;
+        let remove = || self.remove_dir_entry(upper, parent, name, slot);
+        match &merged.upper {
+            Some(real) => real.removed(&self.layers.fds, remove),
+            None => remove(),
+        }
+    }
+
+    /// Takes the name away of a directory that shows nothing, as
+    /// [`Union::take_dir`] does.
     fn remove_dir_entry(
         &self,
         upper: Writable<'_>,
@@ -159,9 +190,9 @@ impl Union {
         parent: &Inode,
         names: &Option<NameMap>,
         name: Name<'_>,
-        kind: FileType,
+        (seen, kind): (&Seen, FileType),
     ) -> Result<Slot> {
-        let slot = self.slot(&dir_of(parent)?.merged(), names, name)?;
+        let slot = self.slot_since(dir_of(parent)?, names, name, seen)?;
         match slot.visible() {
             Some(now) if now == kind => Ok(slot),
             _ => Err(Errno::NOENT.into()),
@@ -184,11 +215,11 @@ impl Union {
 
     /// Before one of several names of a lower file is hidden, the file goes to
     /// the index, where the count of those that are left is kept.
-    pub(super) fn ready_to_lose_a_name(&self, upper: Writable<'_>, inode: &Arc<Inode>) -> Result<()> {
-        if !self.is_indexing(inode.kind) || !file_of(inode)?.state.read().is_lower() {
-            return Ok(());
-        }
-        if self.stat(inode)?.nlink > 1 {
+    pub(super) fn ready_to_lose_a_name(&self, upper: Writable<'_>, victim: &Referred<'_>) -> Result<()> {
+        let inode = &victim.inode;
+        let is_lower = file_of(inode)?.state.read().is_lower();
+        // What is in a lower now was there when it was found, and does not change.
+        if is_lower && victim.stat.nlink > 1 && self.is_indexing(inode.kind) {
             self.ensure_upper(upper, inode, Need::Metadata)?;
         }
         Ok(())

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::ensure::Need;
 use super::locate::link;
+use super::lookup::Seen;
 use super::owner::UPPER;
 use super::remove::{Referred, is_dir, still_itself};
 use super::{Names, Writable, creatable, dir_of};
@@ -28,7 +29,14 @@ use crate::stack::real::{Fd, RealDir};
 use crate::sync::{Arc, MutexGuard, RwLockWriteGuard};
 use crate::sys::at::{self, Target};
 
-/// One end of a rename.
+/// One end of a rename as asked for.
+struct Wanted<'a> {
+    parent: &'a Arc<Inode>,
+    name: Name<'a>,
+    seen: &'a Seen,
+}
+
+/// One end of a rename, its directory's names locked.
 struct End<'a> {
     parent: Arc<Inode>,
     real: Arc<RealDir>,
@@ -58,8 +66,9 @@ impl Union {
         let is_exchange = flags.contains(RenameFlags::EXCHANGE);
         let (from_parent, to_parent) = (self.inode(from.parent)?, self.inode(to.parent)?);
         let (from_name, to_name) = (Name::from_os(from.name)?, creatable(Name::from_os(to.name)?)?);
-        let old = self.referred(&from_parent, from_name)?.ok_or(Errno::NOENT)?;
-        let new = self.referred(&to_parent, to_name)?;
+        let (old_seen, old) = self.referred(&from_parent, from_name)?;
+        let old = old.ok_or(Errno::NOENT)?;
+        let (new_seen, new) = self.referred(&to_parent, to_name)?;
         match &new {
             Some(_) if flags.contains(RenameFlags::NOREPLACE) => return Err(Errno::EXIST.into()),
             Some(new) if Arc::ptr_eq(&new.inode, &old.inode) => return Ok(()),
@@ -85,7 +94,7 @@ impl Union {
                 self.check_movable(upper, &new.inode)?;
                 self.ready(upper, &new.inode)?;
             }
-            Some(new) if !is_dir(&new.inode) => self.ready_to_lose_a_name(upper, &new.inode)?,
+            Some(new) if !is_dir(&new.inode) => self.ready_to_lose_a_name(upper, new)?,
             _ => {}
         }
         let _locks = lock_in_order(&old, new.as_ref());
@@ -95,20 +104,22 @@ impl Union {
         if let Some(new) = new.as_ref().filter(|_| is_exchange) {
             self.ensure_alias(upper, &new.inode, &link(&to_parent, to_name))?;
         }
-        self.rename_locked(upper, (&from_parent, from_name, &old), (&to_parent, to_name, new.as_ref()), flags)
+        let from = Wanted { parent: &from_parent, name: from_name, seen: &old_seen };
+        let to = Wanted { parent: &to_parent, name: to_name, seen: &new_seen };
+        self.rename_locked(upper, (from, &old), (to, new.as_ref()), flags)
     }
 
     fn rename_locked(
         &self,
         upper: Writable<'_>,
-        (from_parent, from_name, old): (&Arc<Inode>, Name<'_>, &Referred<'_>),
-        (to_parent, to_name, new): (&Arc<Inode>, Name<'_>, Option<&Referred<'_>>),
+        (from, old): (Wanted<'_>, &Referred<'_>),
+        (to, new): (Wanted<'_>, Option<&Referred<'_>>),
         flags: RenameFlags,
     ) -> Result<()> {
         let is_exchange = flags.contains(RenameFlags::EXCHANGE);
-        let mut names = self.lock_names(from_parent, to_parent)?;
-        let from = self.end(from_parent, from_name, names.of(from_parent))?;
-        let to = self.end(to_parent, to_name, names.of(to_parent))?;
+        let mut names = self.lock_names(from.parent, to.parent)?;
+        let from = self.end(&from, names.of(from.parent))?;
+        let to = self.end(&to, names.of(to.parent))?;
         self.check_still(&from, &to, old, new)?;
         if let Some(new) = new.filter(|new| !is_exchange && is_dir(&new.inode)) {
             self.check_empty(dir_of(&new.inode)?)?;
@@ -125,15 +136,15 @@ impl Union {
                 })?;
                 self.note_moved(&old.inode, &from, &to);
                 self.note_moved(&new.inode, &to, &from);
-                names.set(from_parent, from_name, UpperSlot::Entry(new.inode.kind));
+                names.set(&from, UpperSlot::Entry(new.inode.kind));
             }
             None => {
                 self.replace(upper, &old.inode, new.map(|new| &new.inode), &from, &to)?;
                 let left = if from.slot.lower_shows() { UpperSlot::Whiteout } else { UpperSlot::Absent };
-                names.set(from_parent, from_name, left);
+                names.set(&from, left);
             }
         }
-        names.set(to_parent, to_name, UpperSlot::Entry(old.inode.kind));
+        names.set(&to, UpperSlot::Entry(old.inode.kind));
         Ok(())
     }
 
@@ -206,10 +217,11 @@ impl Union {
         }
     }
 
-    fn end<'n>(&self, parent: &Arc<Inode>, name: Name<'n>, names: &Option<NameMap>) -> Result<End<'n>> {
+    fn end<'n>(&self, wanted: &Wanted<'n>, names: &Option<NameMap>) -> Result<End<'n>> {
+        let Wanted { parent, name, seen } = *wanted;
         let real = self.upper_dir(parent)?;
         let fd = real.fd(&self.layers.fds)?;
-        let slot = self.slot(&dir_of(parent)?.merged(), names, name)?;
+        let slot = self.slot_since(dir_of(parent)?, names, name, seen)?;
         Ok(End { parent: parent.clone(), real, fd, name, slot })
     }
 
@@ -368,13 +380,13 @@ impl NamesOfTwo<'_> {
         }
     }
 
-    fn set(&mut self, dir: &Inode, name: Name<'_>, slot: UpperSlot) {
+    fn set(&mut self, end: &End<'_>, slot: UpperSlot) {
         let names = match &mut self.second {
-            Some((id, names)) if *id == dir.id => names,
+            Some((id, names)) if *id == end.parent.id => names,
             _ => &mut self.first.1,
         };
         if let Some(map) = &mut **names {
-            map.set_upper(name, slot);
+            map.set_upper(end.name, slot);
         }
     }
 }

@@ -10,7 +10,7 @@ use super::ensure::Need;
 use super::{Caller, virtual_xattr};
 use crate::Union;
 use crate::error::Result;
-use crate::inode::{Body, NodeId};
+use crate::inode::{Body, Fact, Inode, NodeId};
 use crate::ondisk::marks::DEFAULT_ACL;
 use crate::ondisk::private::{self, Stored};
 use crate::sync::atomic::Ordering;
@@ -34,6 +34,10 @@ impl Union {
     /// `ENODATA`, `ERANGE`, or what the layer gave.
     pub fn getxattr(&self, id: NodeId, name: &OsStr, buffer: &mut [u8]) -> Result<usize> {
         let inode = self.inode(id)?;
+        let lacks = Fact::lacks(name.as_bytes());
+        if lacks.is_some_and(|fact| inode.learnt.has(fact)) {
+            return Err(Errno::NODATA.into());
+        }
         if let Some(value) = virtual_xattr::value(self, &inode, name)? {
             return virtual_xattr::copy_out(&value, buffer);
         }
@@ -51,7 +55,17 @@ impl Union {
             let shown = self.acl_shown(&value.ok_or(Errno::NODATA)?)?;
             return virtual_xattr::copy_out(&shown, buffer);
         }
-        self.with_metadata(&inode, |target| Ok(xattr::get(target, &name, buffer)?))
+        let asked = inode.learnt.now();
+        let found = self.with_metadata(&inode, |target| Ok(xattr::get(target, &name, buffer)?));
+        if let (Some(fact), Err(error)) = (lacks, &found) {
+            if error.errno() == Errno::NODATA {
+                inode.learnt.note(asked, fact);
+                if is_upper(&inode) {
+                    self.can_lack.note(self.can_lack.now(), fact);
+                }
+            }
+        }
+        found
     }
 
     fn maps_ids(&self) -> bool {
@@ -65,14 +79,23 @@ impl Union {
     /// What the layer gave.
     pub fn listxattr(&self, id: NodeId, caller: Caller) -> Result<Vec<u8>> {
         let inode = self.inode(id)?;
+        if inode.learnt.has(Fact::NothingListed) {
+            return Ok(Vec::new());
+        }
+        let asked = inode.learnt.now();
         let names = self.with_metadata(&inode, xattr::list)?;
         let mut shown = Vec::with_capacity(names.len());
-        let is_shown = |name: &&[u8]| !name.is_empty() && (caller.uid == 0 || !name.starts_with(b"trusted."));
-        for name in names.split(|&b| b == 0).filter(is_shown) {
-            if let Some(name) = private::from_disk(name, self.config.namespace) {
+        let mut is_nothing = true;
+        for name in names.split(|&b| b == 0).filter(|name| !name.is_empty()) {
+            let Some(name) = private::from_disk(name, self.config.namespace) else { continue };
+            is_nothing = false;
+            if caller.uid == 0 || !name.starts_with(b"trusted.") {
                 shown.extend_from_slice(&name);
                 shown.push(0);
             }
+        }
+        if is_nothing {
+            inode.learnt.note(asked, Fact::NothingListed);
         }
         Ok(shown)
     }
@@ -106,7 +129,8 @@ impl Union {
         if self.getxattr(id, name, &mut []).is_err_and(|error| error.errno() == Errno::NODATA) {
             // File systems do not mind removing an ACL that is not there.
             let is_acl = name.as_bytes().starts_with(b"system.posix_acl_");
-            return if is_acl && self.is_upper(id)? { Ok(()) } else { Err(Errno::NODATA.into()) };
+            let inode = self.inode(id)?;
+            return if is_acl && is_upper(&inode) { Ok(()) } else { Err(Errno::NODATA.into()) };
         }
         self.change_xattr(id, name, |target, name| Ok(xattr::remove(target, name)?))?;
         if name == "security.capability" {
@@ -136,23 +160,24 @@ impl Union {
             return Err(Errno::OPNOTSUPP.into());
         }
         self.ensure_upper(upper, &inode, Need::Metadata)?;
-        self.with_metadata(&inode, |target| change(target, &stored))?;
+        let changed = self.with_metadata(&inode, |target| change(target, &stored));
+        inode.learnt.forget();
+        changed?;
         if let Some(dir) = inode.dir().filter(|_| stored.as_c_str() == DEFAULT_ACL) {
             dir.traits.clear();
         }
         Ok(())
     }
 
-    fn is_upper(&self, id: NodeId) -> Result<bool> {
-        let inode = self.inode(id)?;
-        Ok(match &inode.body {
-            Body::Dir(dir) => dir.merged().upper.is_some(),
-            Body::File(file) => !file.state.read().is_lower(),
-        })
-    }
-
     fn is_acl_off(&self, name: &CStr) -> bool {
         !self.config.acl && is_acl(name)
+    }
+}
+
+fn is_upper(inode: &Inode) -> bool {
+    match &inode.body {
+        Body::Dir(dir) => dir.merged().upper.is_some(),
+        Body::File(file) => !file.state.read().is_lower(),
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use super::names::NameMap;
-use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use crate::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 /// A directory's names, if they are kept now.
@@ -14,6 +14,8 @@ use crate::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 pub struct KeptNames {
     map: RwLock<Option<NameMap>>,
     used: AtomicBool,
+    /// How often they were locked to be changed.
+    changes: AtomicU32,
 }
 
 impl KeptNames {
@@ -28,7 +30,15 @@ impl KeptNames {
 
     /// For who changes the directory, or fills the map.
     pub fn write(&self) -> RwLockWriteGuard<'_, Option<NameMap>> {
-        self.map.write()
+        let map = self.map.write();
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        map
+    }
+
+    /// How often the names were locked to be changed, as of now; of meaning to
+    /// who has them locked. It wraps.
+    pub fn changes(&self) -> u32 {
+        self.changes.load(Ordering::Relaxed)
     }
 }
 

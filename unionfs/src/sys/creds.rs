@@ -68,6 +68,9 @@ struct Ids {
 thread_local! {
     /// What this thread's ids are now; the kernel is asked only the first time.
     static CURRENT: Cell<Option<Ids>> = const { Cell::new(None) };
+    /// Whom it could become last. A user namespace's ids are given once, so that
+    /// it can again.
+    static REACHED: Cell<Option<Ids>> = const { Cell::new(None) };
 }
 
 /// While this lives, the thread makes files as someone. Guards nest.
@@ -114,9 +117,17 @@ impl As {
         // From here on the guard undoes what was done, also on an error.
         let guard = As { before: Some(current), _not_send: PhantomData };
         change(current, wanted);
+        if REACHED.get() == Some(wanted) {
+            CURRENT.set(Some(wanted));
+            return Ok(guard);
+        }
         let reached = raw::ids();
         CURRENT.set(Some(reached));
-        if reached == wanted { Ok(guard) } else { Err(Errno::OVERFLOW) }
+        if reached != wanted {
+            return Err(Errno::OVERFLOW);
+        }
+        REACHED.set(Some(wanted));
+        Ok(guard)
     }
 }
 
