@@ -62,12 +62,23 @@ impl Queues {
         let mut seats = Vec::new();
         for number in 0..per_queue.clamp(FEWEST_PER_QUEUE, most) {
             for cpu in 0..cpus {
-                let entry = Entry::new(channel.device().clone(), cpu, MAX_DATA as usize)?;
+                let entry = Entry::new(channel.device().clone(), cpu, MAX_DATA as usize).map_err(no_ring)?;
                 seats.push(Seat { cpu, number, entry });
             }
         }
         Ok(Queues(seats))
     }
+}
+
+/// Says why, and what can be done where somebody forbade it.
+fn no_ring(error: io::Error) -> io::Error {
+    let sentence = match error.kind() {
+        io::ErrorKind::PermissionDenied => "this process may not use io_uring\n\
+             hint: sysctl kernel.io_uring_disabled=0; in a container, its seccomp profile decides"
+            .to_owned(),
+        _ => format!("cannot set up io_uring: {error}"),
+    };
+    io::Error::new(error.kind(), sentence)
 }
 
 /// Whether the threads may begin.
