@@ -78,7 +78,8 @@ fn s91_supplementary_groups_are_not_known() {
         put(&l[0], "locked", "0123456789").unwrap();
         chown(l[0].join("locked"), None, Some(2000)).unwrap();
         fs::set_permissions(l[0].join("locked"), Permissions::from_mode(0o2767)).unwrap();
-    });
+    })
+    .served("data=cached");
     let (ours, kernel) = plan.both(|s| {
         let [new, locked] = ["d/new", "locked"].map(|name| s.at(name));
         as_user(1000, &[1000, 2000], || {

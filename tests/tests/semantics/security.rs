@@ -12,7 +12,7 @@ use tests::scratch::{Backing, Scratch};
 use tests::stage::put;
 
 use crate::files::CAPABILITY;
-use crate::scene::{Plan, answer, names, run, set_xattr, xattr};
+use crate::scene::{Plan, answer, names, run, set_xattr, xattr, xattrs};
 
 #[test]
 fn s70_set_id_bits_of_a_nosuid_layer_mean_nothing() {
@@ -42,6 +42,14 @@ fn s70_set_id_bits_of_a_nosuid_layer_mean_nothing() {
         ["lower-shown", "lower-copied", "trusted-shown", "trusted-copied"].map(|n| mode(&merged.join(n)));
     assert_eq!(seen, [0o755, 0o755, 0o6755, 0o6755]);
     assert_eq!([mode(&upper.join("lower-copied")), mode(&upper.join("trusted-copied"))], [0o755, 0o6755]);
+    let capable = |name: &str| {
+        let shown = xattr(&merged.join(name), "security.capability").is_ok();
+        let listed = xattrs(&merged.join(name)).contains(&"security.capability".to_owned());
+        assert_eq!(shown, listed, "{name}");
+        shown
+    };
+    let seen = ["lower-shown", "lower-copied", "trusted-shown", "trusted-copied"].map(capable);
+    assert_eq!(seen, [false, false, true, true]);
     assert!(xattr(&upper.join("lower-copied"), "security.capability").is_err());
     assert!(xattr(&upper.join("trusted-copied"), "security.capability").is_ok());
     mount.unmount().unwrap();

@@ -10,7 +10,7 @@ use super::owner::UPPER;
 use super::{Attr, Caller, SetId, file_of};
 use crate::Union;
 use crate::error::Result;
-use crate::inode::{Access, Body, Inode, NodeId, ROOT};
+use crate::inode::{Access, Body, FileState, Inode, NodeId, ROOT};
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering;
 use crate::sys::at::{self, SetTime, Stat};
@@ -83,9 +83,7 @@ impl Union {
                     blocks =
                         data.with(&self.layers.fds, |target| Ok(at::stat(target)?.blocks)).unwrap_or(blocks);
                 }
-                if let Some((dir, _)) = state.as_lower() {
-                    nosuid = self.config.suid && self.layers.get(dir.layer).is_some_and(|l| l.nosuid);
-                }
+                nosuid = self.is_distrusted(&state);
                 if self.config.static_nlink {
                     nlink = 1;
                 }
@@ -110,6 +108,13 @@ impl Union {
             btime: stat.btime,
             is_shared,
         })
+    }
+
+    /// Whether a file's set-id bits and capabilities mean nothing: it is of a
+    /// layer that was mounted `nosuid`, where they would have an effect.
+    pub(super) fn is_distrusted(&self, state: &FileState) -> bool {
+        let layer = state.as_lower().and_then(|(dir, _)| self.layers.get(dir.layer));
+        self.config.suid && layer.is_some_and(|layer| layer.nosuid)
     }
 
     /// Changes attributes. A change of metadata alone copies no data.

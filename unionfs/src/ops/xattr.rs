@@ -27,6 +27,9 @@ pub enum SetMode {
     Replace,
 }
 
+/// What a program gains by being run.
+const CAPABILITY: &str = "security.capability";
+
 impl Union {
     /// The value of an attribute; with an empty buffer, its size.
     ///
@@ -40,6 +43,9 @@ impl Union {
         }
         if let Some(value) = virtual_xattr::value(self, &inode, name)? {
             return virtual_xattr::copy_out(&value, buffer);
+        }
+        if name == CAPABILITY && self.lends_no_privilege(&inode) {
+            return Err(Errno::NODATA.into());
         }
         let name = c_name(name)?;
         let name = match private::to_disk(&name, self.config.namespace) {
@@ -68,6 +74,11 @@ impl Union {
         found
     }
 
+    /// Whether the file's capabilities are hidden, see [`Union::is_distrusted`].
+    fn lends_no_privilege(&self, inode: &Inode) -> bool {
+        self.config.suid && inode.file().is_some_and(|file| self.is_distrusted(&file.state.read()))
+    }
+
     fn maps_ids(&self) -> bool {
         !self.config.uid_map.is_empty() || !self.config.gid_map.is_empty()
     }
@@ -89,6 +100,9 @@ impl Union {
         for name in names.split(|&b| b == 0).filter(|name| !name.is_empty()) {
             let Some(name) = private::from_disk(name, self.config.namespace) else { continue };
             is_nothing = false;
+            if name == CAPABILITY.as_bytes() && self.lends_no_privilege(&inode) {
+                continue;
+            }
             if caller.uid == 0 || !name.starts_with(b"trusted.") {
                 shown.extend_from_slice(&name);
                 shown.push(0);
@@ -133,7 +147,7 @@ impl Union {
             return if is_acl && is_upper(&inode) { Ok(()) } else { Err(Errno::NODATA.into()) };
         }
         self.change_xattr(id, name, |target, name| Ok(xattr::remove(target, name)?))?;
-        if name == "security.capability" {
+        if name == CAPABILITY {
             self.uncapped.store(id, Ordering::Relaxed);
         }
         Ok(())
