@@ -261,13 +261,20 @@ impl Union {
                 let more = Nlink::Lower(0).format();
                 marks::set_if_possible(copy.staged.target(), upper.namespace, Mark::Nlink, more.as_bytes())?;
                 let index = self.index()?.fd(&self.layers.fds)?;
-                let fd = copy.staged.publish(index.as_fd(), name.as_name())?;
-                let now = at::stat(Target::At(index.as_fd(), name.as_name()))?;
+                // Who looks up another of its names finds it in the index from
+                // its publication on: then it must lead to this node already, and
+                // the node wait for its new state.
+                let key = self.key(Side::Upper, &at::stat(copy.staged.target())?);
                 let mut state = file.state.write();
+                self.table.add_key(copy.inode, key);
+                let fd = copy
+                    .staged
+                    .publish(index.as_fd(), name.as_name())
+                    .inspect_err(|_| self.table.remove_key(copy.inode, key))?;
+                let now = at::stat(Target::At(index.as_fd(), name.as_name()))?;
                 state.set_place(Place::Index(Box::new(name.clone())));
                 state.set_data(copy.data);
                 state.set_nlink(i32::try_from(i64::from(copy.lower.nlink) - i64::from(now.nlink)).ok());
-                self.table.add_key(copy.inode, self.key(Side::Upper, &now));
                 fd
             }
             (None, Some(link)) => {

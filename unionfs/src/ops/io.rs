@@ -112,7 +112,10 @@ impl Union {
                 return Ok(data);
             }
             // Opened without the lock; whoever comes second uses the first's.
-            let in_upper = !file.state.read().is_lower() && file.state.read().data().is_none();
+            let in_upper = {
+                let state = file.state.read();
+                !state.is_lower() && state.data().is_none()
+            };
             let fd = self.open_data(inode, access)?;
             let mut state = file.state.write();
             if in_upper != (!state.is_lower() && state.data().is_none()) {
