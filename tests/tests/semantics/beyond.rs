@@ -22,7 +22,8 @@ fn s76_a_descriptor_opened_before_copy_up_sees_later_writes() {
     let plan = Plan::new(1, |l| {
         put(&l[0], "f", "before").unwrap();
         put(&l[0], "meta", "before").unwrap();
-    });
+    })
+    .coherent();
     let seen = plan.same(|s| {
         let readers = ["f", "meta"].map(|name| File::open(s.at(name)).unwrap());
         let read = |file: &File| {
@@ -42,7 +43,7 @@ fn s76_a_descriptor_opened_before_copy_up_sees_later_writes() {
 
 #[test]
 fn s77_a_mapping_made_before_copy_up_sees_later_writes() {
-    let plan = Plan::new(1, |l| put(&l[0], "f", vec![b'-'; 10_000]).unwrap());
+    let plan = Plan::new(1, |l| put(&l[0], "f", vec![b'-'; 10_000]).unwrap()).coherent();
     let (ours, kernel) = plan.both(|s| {
         let reader = File::open(s.at("f")).unwrap();
         let mapping = Mapping::readable(reader.as_fd(), 10_000).unwrap();

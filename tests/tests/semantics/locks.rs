@@ -78,7 +78,7 @@ fn s64_record_locks() {
 
 #[test]
 fn s65_locks_outlive_copy_up() {
-    let plan = Plan::new(1, |l| put(&l[0], "f", "x").unwrap());
+    let plan = Plan::new(1, |l| put(&l[0], "f", "x").unwrap()).coherent();
     let seen = plan.same(|s| {
         let path = s.at("f");
         let reader = File::open(&path).unwrap();

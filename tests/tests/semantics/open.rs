@@ -129,7 +129,7 @@ impl Aligned {
 
 #[test]
 fn s40_direct_io() {
-    let plan = Plan::new(1, |l| put(&l[0], "f", vec![7; 3 * Aligned::BLOCK]).unwrap());
+    let plan = Plan::new(1, |l| put(&l[0], "f", vec![7; 3 * Aligned::BLOCK]).unwrap()).coherent();
     plan.on(Backing::Ext4(64)).same(|s| {
         let reader = File::open(s.at("f")).unwrap();
         let direct =

@@ -46,6 +46,13 @@ impl Plan {
         Plan { served, ..self }
     }
 
+    /// The same, for what `data=passthrough` does not promise (101): there, no
+    /// file of a lower is passed through.
+    pub fn coherent(self) -> Plan {
+        let asked = std::env::var("TESTS_OPTIONS").unwrap_or_default();
+        if asked.contains("data=passthrough") { self.served("data=upper") } else { self }
+    }
+
     /// Mounts it by one driver.
     pub fn mount(&self, driver: Driver) -> Scene {
         let mut stage = Stage::new(self.backing, self.lowers).unwrap();
