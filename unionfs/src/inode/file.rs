@@ -87,6 +87,8 @@ pub struct Data {
     pub fd: OwnedFd,
     /// What it may be used for.
     pub access: Access,
+    /// Whether it is a lower's file, or was before the file was copied up.
+    pub is_lowers: bool,
 }
 
 /// What a descriptor may be used for.

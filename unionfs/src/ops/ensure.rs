@@ -401,7 +401,7 @@ impl Union {
             None => self.with_place(state, |file| Ok(at::open_file(file, rustix::fs::OFlags::RDWR)?))?,
         };
         if let Some(open) = &mut state.open {
-            open.data = Arc::new(Data { fd, access: Access::Write });
+            open.data = Arc::new(Data { fd, access: Access::Write, is_lowers: false });
         }
         Ok(())
     }

@@ -73,7 +73,7 @@ impl Union {
         if let Some(open) = &mut state.open {
             open.count += 1;
         } else {
-            let data = Arc::new(Data { fd, access: Access::Write });
+            let data = Arc::new(Data { fd, access: Access::Write, is_lowers: false });
             state.open = Some(Open::new(1, data));
         }
         Ok(())
@@ -121,7 +121,7 @@ impl Union {
             if in_upper != (!state.is_lower() && state.data().is_none()) {
                 continue; // Copied up meanwhile: this is the old file's.
             }
-            let data = Arc::new(Data { fd, access });
+            let data = Arc::new(Data { fd, access, is_lowers: !in_upper });
             match (&mut state.open, count) {
                 (Some(open), _) if open.data.access < access => open.data = data,
                 (Some(_), _) => {}

@@ -79,10 +79,9 @@ impl Union {
         let Some(passthrough) = self.passthrough.get() else { return Ok(Opened::Cached) };
         if state.open.as_ref().is_some_and(|open| open.count == 1 && open.backing.is_none()) {
             let backing = self.register(passthrough, inode, &state);
-            let is_lowers = state.is_lower();
             if let Some(open) = &mut state.open {
                 open.backing = backing;
-                open.is_lowers = is_lowers;
+                open.is_lowers = open.data.is_lowers;
             }
         }
         match state.open.as_ref().and_then(|open| open.backing.as_ref()).map(Backing::id) {
@@ -103,10 +102,12 @@ impl Union {
         if state.data().is_some() {
             return None;
         }
-        let side = match state.as_lower() {
-            Some((dir, _)) if self.is_passed(passthrough, dir.layer, inode, &open.data) => 1,
-            Some(_) => return None,
-            None => 0,
+        // The descriptor tells, not the place: a copy-up may just have been
+        // published whose descriptor the opens do not share yet.
+        let side = match (open.data.is_lowers, state.as_lower()) {
+            (true, Some((dir, _))) if self.is_passed(passthrough, dir.layer, inode, &open.data) => 1,
+            (true, _) => return None,
+            (false, _) => 0,
         };
         let is_refused = passthrough.is_refused.get(side)?;
         if is_refused.load(Ordering::Relaxed) {
