@@ -19,6 +19,7 @@ use crate::error::{Absent, Error, Result};
 use crate::name::{Name, NameBuf};
 use crate::ondisk::marks::{Marks, Opacity};
 use crate::ondisk::redirect::{self, Redirect};
+use crate::ondisk::whiteout;
 use crate::sync::Arc;
 use crate::sys::at::{self, Target};
 
@@ -200,18 +201,44 @@ impl Resolver<'_> {
         Ok(Walked { found, next: if ends { Next::End } else { Next::Way(way) } })
     }
 
-    /// One component in one layer.
+    /// One component in one layer, whose directory was not listed: all that a
+    /// listing would tell of it is looked for by name.
     fn step(&self, dir: &Arc<RealDir>, name: Name<'_>) -> Result<Step> {
         let fd = dir.fd(&self.layers.fds)?;
-        let target = Target::At(fd.as_fd(), name);
-        let Some(stat) = at::stat(target).absent()? else { return Ok(Step::Absent) };
-        if self.layers.is_hidden(&stat) {
-            return Ok(Step::Absent);
+        let stat = at::stat(Target::At(fd.as_fd(), name)).absent()?;
+        let found = match stat.filter(|stat| !self.layers.is_hidden(stat)) {
+            None => Step::Absent,
+            Some(stat) if stat.kind() != FileType::Directory => return Ok(Step::End),
+            Some(_) => self.dir_step(dir, name)?,
+        };
+        if self.layers.is_bottom(dir.layer) {
+            return Ok(found);
         }
-        if stat.kind() != FileType::Directory {
-            return Ok(Step::End);
+        let is_hidden_below = match whiteout::file_of(name) {
+            Some(file) => self.has(dir, file.as_name())?,
+            None => false,
+        };
+        Ok(match found {
+            Step::Absent if is_hidden_below => Step::End,
+            Step::Dir(found, marks) if is_hidden_below || self.has_opaque_file(&found)? => {
+                Step::Dir(found, Marks { opacity: Opacity::Opaque, ..marks })
+            }
+            found => found,
+        })
+    }
+
+    fn has_opaque_file(&self, dir: &Arc<RealDir>) -> Result<bool> {
+        for file in whiteout::OPAQUE_FILES {
+            if self.has(dir, Name::new(file)?)? {
+                return Ok(true);
+            }
         }
-        self.dir_step(dir, name)
+        Ok(false)
+    }
+
+    fn has(&self, dir: &Arc<RealDir>, name: Name<'_>) -> Result<bool> {
+        let fd = dir.fd(&self.layers.fds)?;
+        Ok(at::stat(Target::At(fd.as_fd(), name)).absent()?.is_some())
     }
 
     /// One component in one layer, where it is a directory.

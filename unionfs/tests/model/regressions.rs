@@ -1,9 +1,9 @@
 //! Sequences that once went wrong, each under what was wrong. On both caches of
-//! the engine, and handed on to kernel overlayfs.
+//! the engine and every form of whiteouts, and handed on to kernel overlayfs.
 
 use crate::compare::{self, Inodes};
 use crate::engine::{Cache, Engine};
-use crate::layers::{Form, Layer, Opaque, Put};
+use crate::layers::{Form, Layer, Opaque, Put, Whiteouts};
 use crate::reference::{Replace, Slot};
 use crate::relay::{Relay, Turn};
 use crate::steps::Operation;
@@ -11,8 +11,10 @@ use crate::{Directories, Subject, kernel};
 
 fn check(layers: &[Layer], operations: &[Operation]) {
     for cache in [Cache::Keeps, Cache::Forgets] {
-        let (directories, tree) = Directories::make(layers);
-        run(&mut Engine::new(&directories, cache), tree, operations);
+        for whiteouts in [Whiteouts::Devices, Whiteouts::Attributes, Whiteouts::Names] {
+            let (directories, tree) = Directories::make_as(layers, Form { whiteouts, ..Form::default() });
+            run(&mut Engine::new(&directories, cache), tree, operations);
+        }
     }
     match kernel::Mounted::is_possible() {
         Ok(()) => {
@@ -61,4 +63,12 @@ fn a_redirect_through_an_opaque_directory_ends_there() {
     let opaque = Put::Dir { mode: 0o755, opaque: Opaque::Yes };
     let layers = [vec![(vec![1], opaque), (vec![1, 2, 0], file())], vec![(vec![1, 2, 1], file())]];
     check(&layers, &[Operation::Rename { from: slot("b/c"), to: slot("d"), replace: Replace::Allowed }]);
+}
+
+#[test]
+fn a_redirect_ends_at_a_whiteout_on_its_way() {
+    // The middle layer's whiteout of /c hides the bottom's, also from a redirect.
+    let dir = || Put::Dir { mode: 0o755, opaque: Opaque::No };
+    let layers = [vec![(vec![2], dir())], vec![(vec![2], Put::Whiteout)], vec![(vec![2, 1], dir())]];
+    check(&layers, &[Operation::Rename { from: slot("c"), to: slot("a"), replace: Replace::Allowed }]);
 }
