@@ -74,6 +74,9 @@ pub struct Union {
     uids: IdMap,
     gids: IdMap,
     stats: Stats,
+    /// How often a file was copied up, given its data, or its links counted, by
+    /// another directory's name than one it may be looked up by meanwhile.
+    copies: AtomicU64,
     /// Nodes whose attributes changed without the kernel's knowledge.
     changed: Mutex<Vec<NodeId>>,
     /// Set once a kernel takes files over; none does in a union without a mount.
@@ -131,6 +134,7 @@ impl Union {
             root,
             numbers: Numbers::default(),
             stats: Stats::default(),
+            copies: AtomicU64::new(0),
             changed: Mutex::new(Vec::new()),
             passthrough: std::sync::OnceLock::new(),
             can_lack: Learnt::default(),

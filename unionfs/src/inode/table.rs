@@ -15,6 +15,7 @@
 
 use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
 use std::hash::{Hash, Hasher};
 
 use foldhash::fast::RandomState;
@@ -215,12 +216,29 @@ impl Table {
         private: impl Fn() -> NodeId,
         body: impl FnOnce() -> Body,
     ) -> (Arc<Inode>, Found) {
+        let Ok(found) = self.find_or_try_insert(key, kind, number, private, || Ok::<_, Infallible>(body()));
+        found
+    }
+
+    /// As [`Table::find_or_insert`], with a body that is made only when it is
+    /// certain that there is no node, and may fail even then.
+    ///
+    /// # Errors
+    /// The body's.
+    pub fn find_or_try_insert<E>(
+        &self,
+        key: Option<Key>,
+        kind: FileType,
+        number: NodeId,
+        private: impl Fn() -> NodeId,
+        body: impl FnOnce() -> Result<Body, E>,
+    ) -> Result<(Arc<Inode>, Found), E> {
         let mut id = number;
         loop {
             let mut locked = self.lock_shards(id, key.as_slice());
             if let Some(inode) = key.and_then(|key| locked.of(Self::index_of(&key))?.find(&key).cloned()) {
                 inode.lookups.fetch_add(1, Ordering::Relaxed);
-                return (inode, Found::Before);
+                return Ok((inode, Found::Before));
             }
             if locked.has_id(id) {
                 drop(locked);
@@ -235,7 +253,7 @@ impl Table {
                 identity: Identity::new(None),
                 is_succeeded: AtomicBool::new(false),
                 learnt: Learnt::default(),
-                body: body(),
+                body: body()?,
             });
             if let Some(shard) = locked.of(Self::index_of_id(id)) {
                 shard.nodes.insert(ById(inode.clone()));
@@ -243,7 +261,7 @@ impl Table {
             if let Some(key) = key {
                 locked.lead(key, &inode);
             }
-            return (inode, Found::Now);
+            return Ok((inode, Found::Now));
         }
     }
 

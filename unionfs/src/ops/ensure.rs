@@ -275,6 +275,7 @@ impl Union {
                 state.set_place(Place::Index(Box::new(name.clone())));
                 state.set_data(copy.data);
                 state.set_nlink(i32::try_from(i64::from(copy.lower.nlink) - i64::from(now.nlink)).ok());
+                self.note_copy();
                 fd
             }
             (None, Some(link)) => {
@@ -361,6 +362,15 @@ impl Union {
             let value = Nlink::Upper(more).format();
             marks::set_if_possible(file, upper.namespace, Mark::Nlink, value.as_bytes())
         })
+        .inspect(|()| self.note_copy())
+    }
+
+    /// Says that what is on disk of some file has changed, though not the
+    /// directory it may be looked up in at this moment: who has read it before
+    /// must read it again, unless the file still has its node. Called while it
+    /// has, after the change.
+    fn note_copy(&self) {
+        self.copies.fetch_add(1, Ordering::Release);
     }
 
     /// Gives a metacopy its data.
@@ -386,6 +396,7 @@ impl Union {
         filled?;
         let mut state = file.state.write();
         state.set_data(None);
+        self.note_copy();
         self.switch_open(&mut state, Some(to))?;
         self.stats.copied_bytes.fetch_add(stat.size, Ordering::Relaxed);
         Ok(())

@@ -20,6 +20,7 @@ use crate::stack::listing::lower_opacity;
 use crate::stack::names::{LowerSlot, Merged, NameMap, Slot, UpperSlot};
 use crate::stack::real::{LayerId, RealDir, Spot};
 use crate::stack::resolve::{self, Resolver, Way};
+use crate::sync::atomic::Ordering;
 use crate::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::sys::at::{self, Stat, Target};
 
@@ -56,6 +57,19 @@ struct Asked<'a> {
     name: Name<'a>,
     slot: &'a Slot,
     stat: Option<Stat>,
+    /// How many copies there had been before anything was read.
+    copies: u64,
+}
+
+/// What looking at a name came to.
+enum Made {
+    /// A node, found or made.
+    Child(Child),
+    /// It is not there.
+    Absent,
+    /// What was read of the file may not be so any more: some file was copied
+    /// meanwhile, perhaps this one, and forgotten since.
+    TooLate,
 }
 
 impl Asked<'_> {
@@ -107,16 +121,26 @@ impl Union {
         let dir = dir_of(parent)?;
         let known = self.read_names(dir)?;
         let changes = dir.names.changes();
-        let Looked { slot, stat } = self.look(&known.merged, &known.names, name)?;
-        let asked = Asked { parent, merged: &known.merged, name, slot: &slot, stat };
-        let child = match (slot.visible(), &slot) {
-            (None, _) => None,
-            (Some(FileType::Directory), _) => self.child_dir(&asked)?,
-            (Some(_), Slot { upper: UpperSlot::Entry(_), .. }) => self.child_upper(&asked)?,
-            (Some(_), Slot { lower: LowerSlot::File(layer, _), .. }) => self.child_lower(&asked, *layer)?,
-            (Some(_), _) => None,
-        };
-        Ok((Seen { slot, changes }, child))
+        loop {
+            let copies = self.copies.load(Ordering::Acquire);
+            let Looked { slot, stat } = self.look(&known.merged, &known.names, name)?;
+            let asked = Asked { parent, merged: &known.merged, name, slot: &slot, stat, copies };
+            let made = match (slot.visible(), &slot) {
+                (None, _) => Made::Absent,
+                (Some(FileType::Directory), _) => self.child_dir(&asked)?,
+                (Some(_), Slot { upper: UpperSlot::Entry(_), .. }) => self.child_upper(&asked)?,
+                (Some(_), Slot { lower: LowerSlot::File(layer, _), .. }) => {
+                    self.child_lower(&asked, *layer)?
+                }
+                (Some(_), _) => Made::Absent,
+            };
+            let child = match made {
+                Made::Child(child) => Some(child),
+                Made::Absent => None,
+                Made::TooLate => continue,
+            };
+            return Ok((Seen { slot, changes }, child));
+        }
     }
 
     /// A directory's names, read-locked; merged ones have their map built. A
@@ -219,7 +243,7 @@ impl Union {
         Key { side, device: self.layers.device(stat), ino: stat.ino }
     }
 
-    fn child_dir(&self, asked: &Asked<'_>) -> Result<Option<Child>> {
+    fn child_dir(&self, asked: &Asked<'_>) -> Result<Made> {
         let upper = match (&asked.slot.upper, &asked.merged.upper) {
             (UpperSlot::Entry(_), Some(upper)) => Some(upper),
             _ => None,
@@ -231,15 +255,15 @@ impl Union {
         let (side, parent) = match (upper, listed.first()) {
             (Some(upper), _) => (Side::Upper, upper),
             (None, Some(layer)) => (Side::Lower, asked.merged.lower(*layer).ok_or(Errno::STALE)?),
-            (None, None) => return Ok(None),
+            (None, None) => return Ok(Made::Absent),
         };
         let parent_fd = parent.fd(&self.layers.fds)?;
         let target = Target::At(parent_fd.as_fd(), asked.name);
-        let Some(stat) = asked.stat(target)? else { return Ok(None) };
+        let Some(stat) = asked.stat(target)? else { return Ok(Made::Absent) };
         let key = self.key(side, &stat);
         if let Some(inode) = self.table.find(&key) {
             self.note_dir_link(&inode, asked);
-            return Ok(Some(Child { inode, stat }));
+            return Ok(Made::Child(Child { inode, stat }));
         }
         let marks =
             if upper.is_some() { Marks::read(target, self.config.namespace)? } else { Marks::default() };
@@ -272,7 +296,7 @@ impl Union {
         };
         let private = || self.numbers.private();
         let (inode, _) = self.table.find_or_insert(Some(key), FileType::Directory, number, private, body);
-        Ok(Some(Child { inode, stat }))
+        Ok(Made::Child(Child { inode, stat }))
     }
 
     /// A directory found under another name than it was known by: the layers
@@ -287,16 +311,16 @@ impl Union {
     }
 
     /// A file of the upper.
-    fn child_upper(&self, asked: &Asked<'_>) -> Result<Option<Child>> {
-        let Some(upper) = &asked.merged.upper else { return Ok(None) };
+    fn child_upper(&self, asked: &Asked<'_>) -> Result<Made> {
+        let Some(upper) = &asked.merged.upper else { return Ok(Made::Absent) };
         let dir = upper.fd(&self.layers.fds)?;
         let target = Target::At(dir.as_fd(), asked.name);
-        let Some(stat) = asked.stat(target)? else { return Ok(None) };
+        let Some(stat) = asked.stat(target)? else { return Ok(Made::Absent) };
         let key = self.key(Side::Upper, &stat);
         let link = link(asked.parent, asked.name);
         if let Some(inode) = self.table.find(&key) {
             note_file_link(&inode, link);
-            return Ok(Some(Child { inode, stat }));
+            return Ok(Made::Child(Child { inode, stat }));
         }
         let traits = self.traits(asked.parent)?;
         let may_have_marks = traits.has(Trait::Impure)
@@ -316,20 +340,21 @@ impl Union {
         };
         let beside = beside.map(|dir| Spot { dir: dir.clone(), name: asked.name.to_buf() });
         let number = self.take_origin(&mut state, &marks, &stat, beside.as_ref())?;
-        Ok(Some(self.insert_file(Some(key), stat, number, state, link)))
+        Ok(self.insert_file(asked, Some(key), stat, number, state))
     }
 
     /// A file of a lower layer, or the upper copy that the index has of it.
-    fn child_lower(&self, asked: &Asked<'_>, layer: LayerId) -> Result<Option<Child>> {
-        let Some(lower) = asked.merged.lower(layer) else { return Ok(None) };
+    fn child_lower(&self, asked: &Asked<'_>, layer: LayerId) -> Result<Made> {
+        let Some(lower) = asked.merged.lower(layer) else { return Ok(Made::Absent) };
         let dir = lower.fd(&self.layers.fds)?;
         let target = Target::At(dir.as_fd(), asked.name);
-        let Some(stat) = asked.stat(target)? else { return Ok(None) };
+        let Some(stat) = asked.stat(target)? else { return Ok(Made::Absent) };
         let is_linked = stat.nlink > 1 && self.upper.is_some();
         if is_linked && self.is_indexing(stat.kind()) {
             let spot = Spot { dir: lower.clone(), name: asked.name.to_buf() };
-            if let Some(child) = self.child_indexed(asked, &spot, &stat)? {
-                return Ok(Some(child));
+            match self.child_indexed(asked, &spot, &stat)? {
+                Made::Absent => {}
+                made => return Ok(made),
             }
         }
         // Without an index, copying one name up breaks it from the others: each
@@ -340,7 +365,7 @@ impl Union {
             let is_lower = inode.file().is_some_and(|file| file.state.read().is_lower());
             note_file_link(&inode, link);
             let stat = if is_lower { stat } else { self.stat(&inode)? };
-            return Ok(Some(Child { inode, stat }));
+            return Ok(Made::Child(Child { inode, stat }));
         }
         let mut data = None;
         let is_lowest = self.layers.is_bottom(layer) && self.layers.data_only().is_empty();
@@ -353,24 +378,24 @@ impl Union {
         }
         let number = self.number(&stat);
         let state = FileState::lower(link.clone(), lower.clone(), data);
-        Ok(Some(self.insert_file(key, stat, number, state, link)))
+        Ok(self.insert_file(asked, key, stat, number, state))
     }
 
     /// The upper copy of a hard-linked lower file, found by its file handle.
-    fn child_indexed(&self, asked: &Asked<'_>, spot: &Spot, lower: &Stat) -> Result<Option<Child>> {
-        let Some(origin) = self.origin_of(spot)? else { return Ok(None) };
+    fn child_indexed(&self, asked: &Asked<'_>, spot: &Spot, lower: &Stat) -> Result<Made> {
+        let Some(origin) = self.origin_of(spot)? else { return Ok(Made::Absent) };
         let name = crate::ondisk::origin::index_name(&origin)?;
         let index = self.index()?.fd(&self.layers.fds)?;
         let target = Target::At(index.as_fd(), name.as_name());
-        let Some(stat) = at::stat(target).absent()? else { return Ok(None) };
+        let Some(stat) = at::stat(target).absent()? else { return Ok(Made::Absent) };
         if stat.kind() != lower.kind() {
-            return Ok(None);
+            return Ok(Made::Absent);
         }
         let key = self.key(Side::Upper, &stat);
         let link = link(asked.parent, asked.name);
         if let Some(inode) = self.table.find(&key) {
             note_file_link(&inode, link);
-            return Ok(Some(Child { inode, stat }));
+            return Ok(Made::Child(Child { inode, stat }));
         }
         let marks = Marks::read(target, self.config.namespace)?;
         let mut state = FileState::upper(link.clone());
@@ -379,24 +404,33 @@ impl Union {
             state.set_data(Some(spot.clone()));
         }
         let number = self.take_origin(&mut state, &marks, &stat, Some(spot))?;
-        Ok(Some(self.insert_file(Some(key), stat, number, state, link)))
+        Ok(self.insert_file(asked, Some(key), stat, number, state))
     }
 
     fn insert_file(
         &self,
+        asked: &Asked<'_>,
         key: Option<Key>,
         stat: Stat,
         number: NodeId,
         state: FileState,
-        link: crate::inode::Link,
-    ) -> Child {
-        let body = || Body::File(crate::inode::File { state: RwLock::new(state) });
+    ) -> Made {
+        let body = || {
+            let is_so = self.copies.load(Ordering::Acquire) == asked.copies;
+            match is_so {
+                true => Ok(Body::File(crate::inode::File { state: RwLock::new(state) })),
+                false => Err(Made::TooLate),
+            }
+        };
         let private = || self.numbers.private();
-        let (inode, found) = self.table.find_or_insert(key, stat.kind(), number, private, body);
+        let (inode, found) = match self.table.find_or_try_insert(key, stat.kind(), number, private, body) {
+            Ok(made) => made,
+            Err(too_late) => return too_late,
+        };
         if found == crate::inode::table::Found::Before {
-            note_file_link(&inode, link);
+            note_file_link(&inode, link(asked.parent, asked.name));
         }
-        Child { inode, stat }
+        Made::Child(Child { inode, stat })
     }
 
     /// The number a file has of its own.
