@@ -21,6 +21,7 @@
 //! | [`inode`] | identity in memory | system calls |
 //! | `stack` | layers and the merge rule | inode numbers |
 //! | `ondisk` | what marks look like | layers, inodes |
+//! | `object` | one file of any layer, to be read | writes |
 //! | `sys` | system calls; the only unsafe | decisions |
 //!
 //! # Limits
@@ -37,6 +38,7 @@ mod ids;
 pub mod inode;
 mod log;
 pub mod name;
+mod object;
 mod ondisk;
 pub mod ops;
 mod stack;

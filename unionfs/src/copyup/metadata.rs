@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use super::{Owner, Source, Trust};
 use crate::config::Namespace;
 use crate::error::Result;
+use crate::object::Object;
 use crate::ondisk::{override_stat, private};
 use crate::sys::at::{self, Stat, Target};
 use crate::sys::xattr;
@@ -64,14 +65,14 @@ fn trusted_mode(mode: u32, trust: Trust) -> u32 {
 ///
 /// # Errors
 /// As [`copy`].
-pub fn copy_attributes(from: Target<'_>, to: Target<'_>, trust: Trust, namespace: Namespace) -> Result<()> {
-    for name in xattr::list(from)?.split_inclusive(|&b| b == 0) {
+pub fn copy_attributes(from: Object<'_>, to: Target<'_>, trust: Trust, namespace: Namespace) -> Result<()> {
+    for name in from.xattr_names()?.split_inclusive(|&b| b == 0) {
         let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
         let distrusted = trust == Trust::NoSetId && name == CAPABILITY;
         if private::is_private(name.to_bytes(), namespace) || distrusted {
             continue;
         }
-        let Some(value) = xattr::get_vec(from, name)? else { continue };
+        let Some(value) = from.xattr_vec(name)? else { continue };
         match xattr::set(to, name, &value, XattrFlags::empty()) {
             Ok(()) => {}
             Err(Errno::OPNOTSUPP) if !must_copy(name) => {}

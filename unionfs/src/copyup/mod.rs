@@ -15,6 +15,7 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
+use crate::object::Object;
 use crate::ondisk::marks::{self, Mark};
 use crate::stack::upper::Upper;
 use crate::sys::at::{self, Stat, Target};
@@ -24,7 +25,7 @@ use staged::Staged;
 /// What a copy is made of.
 pub struct Source<'a> {
     /// The file whose metadata is copied.
-    pub metadata: Target<'a>,
+    pub metadata: Object<'a>,
     /// Its attributes, as just read.
     pub stat: &'a Stat,
     /// The value of the origin mark, empty where the file has no handle;
@@ -79,7 +80,7 @@ pub fn stage<'u>(upper: &'u Upper, source: &Source<'_>) -> Result<Staged<'u>> {
     let staged = match source.stat.kind() {
         FileType::RegularFile => Staged::file(upper)?,
         FileType::Directory => Staged::dir(upper)?,
-        FileType::Symlink => Staged::symlink(upper, &at::read_link(source.metadata)?)?,
+        FileType::Symlink => Staged::symlink(upper, &source.metadata.read_link()?)?,
         kind => Staged::node(upper, kind, source.stat.rdev)?,
     };
     if let Some(fd) = staged.fd() {

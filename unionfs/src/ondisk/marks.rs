@@ -12,6 +12,7 @@ use rustix::fs::XattrFlags;
 
 use crate::config::Namespace;
 use crate::error::{Absent, Result};
+use crate::object::Object;
 use crate::sys::owned;
 use crate::sys::xattr::{self, Target};
 
@@ -98,32 +99,32 @@ impl Marks {
     ///
     /// # Errors
     /// What the file system gave, but for not having attributes.
-    pub fn read(target: Target<'_>, namespace: Namespace) -> Result<Marks> {
-        Marks::read_in(target, &[namespace])
+    pub fn read<'a>(object: impl Into<Object<'a>>, namespace: Namespace) -> Result<Marks> {
+        Marks::read_in(object.into(), &[namespace])
     }
 
-    fn read_in(target: Target<'_>, namespaces: &[Namespace]) -> Result<Marks> {
-        let names = xattr::list(target)?;
+    fn read_in(object: Object<'_>, namespaces: &[Namespace]) -> Result<Marks> {
+        let names = object.xattr_names()?;
         let mut marks = Marks::default();
         for name in names.split_inclusive(|&b| b == 0) {
             let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
-            marks.take(target, namespaces, name)?;
+            marks.take(object, namespaces, name)?;
         }
         Ok(marks)
     }
 
-    fn take(&mut self, target: Target<'_>, namespaces: &[Namespace], name: &CStr) -> Result<()> {
+    fn take(&mut self, object: Object<'_>, namespaces: &[Namespace], name: &CStr) -> Result<()> {
         if name == DEFAULT_ACL {
             self.default_acl = true;
         } else if name == FUSE_OVERLAYFS_OPAQUE {
-            self.note_opacity(&value(target, name)?);
+            self.note_opacity(&value(object, name)?);
         } else if let Some(mark) = namespaces.iter().find_map(|namespace| parse(name, *namespace)) {
             match mark {
-                Mark::Opaque => self.note_opacity(&value(target, name)?),
-                Mark::Redirect => self.redirect = Some(value(target, name)?),
+                Mark::Opaque => self.note_opacity(&value(object, name)?),
+                Mark::Redirect => self.redirect = Some(value(object, name)?),
                 Mark::Metacopy => self.metacopy = true,
-                Mark::Origin => self.origin = Some(value(target, name)?),
-                Mark::Nlink => self.nlink = Some(value(target, name)?),
+                Mark::Origin => self.origin = Some(value(object, name)?),
+                Mark::Nlink => self.nlink = Some(value(object, name)?),
                 Mark::Impure => self.impure = true,
                 Mark::Whiteout => self.whiteout = true,
             }
@@ -141,8 +142,8 @@ impl Marks {
 }
 
 /// The value of an attribute just listed; empty if it went meanwhile.
-fn value(target: Target<'_>, name: &CStr) -> Result<Vec<u8>> {
-    Ok(xattr::get_vec(target, name)?.unwrap_or_default())
+fn value(object: Object<'_>, name: &CStr) -> Result<Vec<u8>> {
+    Ok(object.xattr_vec(name)?.unwrap_or_default())
 }
 
 fn parse(name: &CStr, namespace: Namespace) -> Option<Mark> {

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use crate::config::OverrideStat;
 use crate::error::{Absent, Result};
+use crate::object::Object;
 use crate::sys::at::{Stat, Target};
 use crate::sys::xattr;
 
@@ -39,9 +40,9 @@ pub fn asked(option: OverrideStat) -> Option<&'static CStr> {
 ///
 /// # Errors
 /// What reading it gave.
-pub fn marked(root: Target<'_>) -> Result<Option<&'static CStr>> {
+pub fn marked(root: Object<'_>) -> Result<Option<&'static CStr>> {
     for name in NAMES {
-        if xattr::get(root, name, &mut []).no_attribute()?.is_some() {
+        if root.xattr(name, &mut []).no_attribute()?.is_some() {
             return Ok(Some(name));
         }
     }
@@ -58,11 +59,11 @@ pub fn fits(kind: FileType) -> bool {
 ///
 /// # Errors
 /// What reading the attribute gave.
-pub fn meant(target: Target<'_>, preferred: &CStr, stat: &Stat) -> Result<Stat> {
+pub fn meant(object: Object<'_>, preferred: &CStr, stat: &Stat) -> Result<Stat> {
     let mut buffer = [0; LONGEST];
     let others = NAMES.into_iter().filter(|&name| name != preferred);
     for name in std::iter::once(preferred).chain(others) {
-        let length = match xattr::get(target, name, &mut buffer) {
+        let length = match object.xattr(name, &mut buffer) {
             Err(Errno::RANGE) => continue,
             result => result.no_attribute()?,
         };

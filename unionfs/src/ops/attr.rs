@@ -80,8 +80,7 @@ impl Union {
                     nlink = u32::try_from(i64::from(nlink) + i64::from(more)).unwrap_or(1);
                 }
                 if let Some(data) = state.data() {
-                    blocks =
-                        data.with(&self.layers.fds, |target| Ok(at::stat(target)?.blocks)).unwrap_or(blocks);
+                    blocks = data.with(&self.layers.fds, |file| Ok(file.stat()?.blocks)).unwrap_or(blocks);
                 }
                 nosuid = self.is_distrusted(&state);
                 if self.config.static_nlink {
@@ -145,7 +144,8 @@ impl Union {
                 inode
             }
         };
-        self.with_metadata(&inode, |target| {
+        self.with_metadata(&inode, |file| {
+            let target = file.target()?;
             self.change_owner(upper, target, set)?;
             if set.atime.is_some() || set.mtime.is_some() {
                 let time = |time: Option<SetTime>| time.unwrap_or(SetTime::Omit);
@@ -187,7 +187,9 @@ impl Union {
         };
         self.ensure_upper(upper, inode, Need::Metadata)?;
         if dropped != 0 {
-            self.with_metadata(inode, |target| self.own(target, None, None, Some(stat.mode & !dropped)))?;
+            self.with_metadata(inode, |file| {
+                self.own(file.target()?, None, None, Some(stat.mode & !dropped))
+            })?;
         }
         let stat = self.stat(inode)?;
         self.attr_from(inode, &stat)
@@ -217,7 +219,7 @@ impl Union {
             // Root too, where it lacks the capability.
             SetId::Drop => Caller { uid: u32::MAX, ..caller },
         };
-        let stat = self.meant(UPPER, at::Target::Fd(file), &at::stat_fd(file)?)?;
+        let stat = self.meant(UPPER, at::Target::Fd(file).into(), &at::stat_fd(file)?)?;
         let dropped = self.set_id_lost(&stat, caller);
         if dropped != 0 && stat.kind() == FileType::RegularFile {
             self.own(at::Target::Fd(file), None, None, Some(stat.mode & !dropped))?;
@@ -237,7 +239,7 @@ impl Union {
             return Ok(());
         }
         self.ensure_upper(self.writable()?, &inode, Need::Metadata)?;
-        self.with_metadata(&inode, |target| self.own(target, None, None, Some(stat.mode & !0o2000)))
+        self.with_metadata(&inode, |file| self.own(file.target()?, None, None, Some(stat.mode & !0o2000)))
     }
 
     /// The target of a symlink.
@@ -249,7 +251,7 @@ impl Union {
         if inode.kind != FileType::Symlink {
             return Err(Errno::INVAL.into());
         }
-        self.with_metadata(&inode, |target| Ok(at::read_link(target)?))
+        self.with_metadata(&inode, |file| Ok(file.read_link()?))
     }
 
     /// Opens the node's data on its own, outside of any open file.
@@ -261,8 +263,8 @@ impl Union {
         };
         let fds = &self.layers.fds;
         fds.making_room(|| match state.data() {
-            Some(data) => data.with(fds, |target| Ok(at::open_file(target, OFlags::RDONLY)?)),
-            None => self.with_place(&state, |target| Ok(at::open_file(target, flags)?)),
+            Some(data) => data.with(fds, |file| Ok(at::open_file(file.target()?, OFlags::RDONLY)?)),
+            None => self.with_place(&state, |file| Ok(at::open_file(file.target()?, flags)?)),
         })
     }
 }

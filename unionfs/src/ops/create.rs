@@ -289,7 +289,7 @@ impl Union {
     /// group of a set-gid directory, and mode and ACLs from the default ACL or
     /// the umask.
     fn inherit(&self, heir: &Heir<'_>, staged: Target<'_>, make: Make<'_>) -> Result<()> {
-        let parent = self.meant(UPPER, Target::Fd(heir.dir), &at::stat_fd(heir.dir)?)?;
+        let parent = self.meant(UPPER, Target::Fd(heir.dir).into(), &at::stat_fd(heir.dir)?)?;
         let mut mode = make.mode();
         if self.kept_in(make.kind()).is_some() {
             let (uid, gid) = self.ids_on_disk(heir.caller);

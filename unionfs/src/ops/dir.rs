@@ -5,7 +5,6 @@
 //! names went away (`rm -r` does it): counting would skip as many others.
 
 use std::hash::BuildHasher;
-use std::os::fd::AsFd;
 
 use foldhash::quality::FixedState;
 use rustix::fs::FileType;
@@ -21,7 +20,7 @@ use crate::name::{Name, NameBuf};
 use crate::stack::names::NameMap;
 use crate::stack::real::RealDir;
 use crate::sync::Arc;
-use crate::sys::at::{self, DirEntry};
+use crate::sys::at::DirEntry;
 
 /// One name of a listing.
 #[derive(Clone, Copy, Debug)]
@@ -148,8 +147,8 @@ impl Union {
         only: &Arc<RealDir>,
         entries: &mut Entries,
     ) -> Result<Vec<NameBuf>> {
-        let fd = only.fd(&self.layers.fds)?;
-        let device = self.layers.device(&at::stat_fd(&fd)?);
+        let held = only.hold(&self.layers.fds)?;
+        let device = self.layers.device(&held.object().stat()?);
         let is_impure = only.layer == 0 && self.traits(inode)?.has(Trait::Impure);
         let mut unclear = Vec::new();
         let mut visit = |entry: DirEntry<'_>| -> Result<()> {
@@ -167,7 +166,7 @@ impl Union {
             }
             Ok(())
         };
-        self.layers.fds.making_room(|| at::list(fd.as_fd(), &mut visit))?;
+        self.layers.fds.making_room(|| held.list(&mut visit))?;
         Ok(unclear)
     }
 

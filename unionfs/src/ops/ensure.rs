@@ -91,14 +91,14 @@ impl Union {
         }
         let link = dir.link.read().clone().ok_or(Errno::NOENT)?;
         let lower = merged.lowers.first().ok_or(Errno::NOENT)?;
-        let lower_fd = lower.fd(&self.layers.fds)?;
-        let stat = at::stat_fd(&lower_fd)?;
-        let stat = self.meant(lower.layer, Target::Fd(lower_fd.as_fd()), &stat)?;
+        let held = lower.hold(&self.layers.fds)?;
+        let stat = held.object().stat()?;
+        let stat = self.meant(lower.layer, held.object(), &stat)?;
         let origin = self.dir_origin(lower)?;
         let staged = copyup::stage(
             &upper,
             &Source {
-                metadata: Target::Fd(lower_fd.as_fd()),
+                metadata: held.object(),
                 stat: &stat,
                 origin: Some(&origin),
                 content: Content::Empty,
@@ -195,10 +195,10 @@ impl Union {
                 }
             }
         };
-        let dir = spot.dir.fd(&self.layers.fds)?;
-        let target = Target::At(dir.as_fd(), spot.name.as_name());
-        let stat = at::stat(target).absent()?.ok_or_else(copyup::vanished)?;
-        let stat = self.meant(spot.dir.layer, target, &stat)?;
+        let dir = spot.dir.hold(&self.layers.fds)?;
+        let lower = dir.at(spot.name.as_name());
+        let stat = lower.stat().absent()?.ok_or_else(copyup::vanished)?;
+        let stat = self.meant(spot.dir.layer, lower, &stat)?;
         let is_linked = stat.nlink > 1;
         let to_index = is_linked && self.is_indexing(stat.kind());
         let origin = match !is_linked || to_index {
@@ -220,7 +220,7 @@ impl Union {
             (None, false) => Content::Empty,
         };
         let source = Source {
-            metadata: target,
+            metadata: lower,
             stat: &stat,
             origin: origin.as_deref(),
             content,
@@ -342,6 +342,7 @@ impl Union {
         let before = at::stat_fd(&parent)?;
         let state = &mut *file_of(inode)?.state.write();
         let shown = self.with_place(state, |file| {
+            let file = file.target()?;
             let shown = i64::from(at::stat(file)?.nlink) + i64::from(state.nlink().unwrap_or(0));
             at::link(file, parent.as_fd(), link.name.as_name())?;
             Ok(shown)
@@ -350,7 +351,7 @@ impl Union {
         if let Some(map) = &mut *names {
             map.set_upper(link.name.as_name(), UpperSlot::Entry(inode.kind));
         }
-        let now = self.with_place(state, |file| Ok(at::stat(file)?.nlink))?;
+        let now = self.with_place(state, |file| Ok(file.stat()?.nlink))?;
         self.record_nlink(upper, state, shown - i64::from(now))
     }
 
@@ -360,7 +361,7 @@ impl Union {
         state.set_nlink(Some(more));
         self.with_place(state, |file| {
             let value = Nlink::Upper(more).format();
-            marks::set_if_possible(file, upper.namespace, Mark::Nlink, value.as_bytes())
+            marks::set_if_possible(file.target()?, upper.namespace, Mark::Nlink, value.as_bytes())
         })
         .inspect(|()| self.note_copy())
     }
@@ -379,7 +380,8 @@ impl Union {
         let from = self.open_data(inode, Access::Read)?;
         let (to, stat) = {
             let state = file.state.read();
-            self.with_place(&state, |target| {
+            self.with_place(&state, |file| {
+                let target = file.target()?;
                 let mut stat = at::stat(target)?;
                 if need == Need::Empty {
                     stat.size = 0;
@@ -409,7 +411,9 @@ impl Union {
         }
         let fd = match fd {
             Some(fd) => fd,
-            None => self.with_place(state, |file| Ok(at::open_file(file, rustix::fs::OFlags::RDWR)?))?,
+            None => {
+                self.with_place(state, |file| Ok(at::open_file(file.target()?, rustix::fs::OFlags::RDWR)?))?
+            }
         };
         if let Some(open) = &mut state.open {
             open.data = Arc::new(Data { fd, access: Access::Write, is_lowers: false });

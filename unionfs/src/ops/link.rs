@@ -61,10 +61,10 @@ impl Union {
         let link = |slot: Slot| {
             self.with_place(&state, |from| match slot.upper {
                 UpperSlot::Whiteout => {
-                    Staged::link(&upper, from)?.publish_over(dir.as_fd(), name)?;
+                    Staged::link(&upper, from.target()?)?.publish_over(dir.as_fd(), name)?;
                     Ok(())
                 }
-                _ => Ok(at::link(from, dir.as_fd(), name)?),
+                _ => Ok(at::link(from.target()?, dir.as_fd(), name)?),
             })
         };
         match link(slot) {
@@ -78,7 +78,7 @@ impl Union {
         }
         drop(names);
         add_upper_link(&mut state, locate::link(&parent, name));
-        let stat = self.with_place(&state, |file| Ok(at::stat(file)?))?;
+        let stat = self.with_place(&state, |file| Ok(file.stat()?))?;
         drop(state);
         self.table.refer(&inode);
         self.entry(&Child { inode: inode.clone(), stat })

@@ -10,6 +10,7 @@ use crate::Union;
 use crate::config::Namespace;
 use crate::error::Result;
 use crate::inode::{Body, FileState, Inode, Link, Place};
+use crate::object::Object;
 use crate::stack::real::{Fd, RealDir};
 use crate::sync::Arc;
 use crate::sys::at::{self, Stat, Target};
@@ -23,14 +24,13 @@ impl Union {
     pub(crate) fn with_metadata<T>(
         &self,
         inode: &Inode,
-        f: impl FnOnce(Target<'_>) -> Result<T>,
+        f: impl FnOnce(Object<'_>) -> Result<T>,
     ) -> Result<T> {
         match &inode.body {
             Body::Dir(dir) => {
                 let merged = dir.merged();
                 let top = merged.top().ok_or(Errno::NOENT)?;
-                let fd = top.fd(&self.layers.fds)?;
-                f(Target::Fd(fd.as_fd()))
+                f(top.hold(&self.layers.fds)?.object())
             }
             Body::File(file) => self.with_place(&file.state.read(), f),
         }
@@ -43,23 +43,23 @@ impl Union {
     pub(super) fn with_place<T>(
         &self,
         state: &FileState,
-        f: impl FnOnce(Target<'_>) -> Result<T>,
+        f: impl FnOnce(Object<'_>) -> Result<T>,
     ) -> Result<T> {
         match state.place() {
             Place::Lower(_) | Place::Hidden(_) => {
                 let (dir, name) = state.as_lower().ok_or(Errno::NOENT)?;
-                f(Target::At(dir.fd(&self.layers.fds)?.as_fd(), name))
+                f(dir.hold(&self.layers.fds)?.at(name))
             }
-            Place::Held(fd) => f(Target::Fd(fd.as_fd())),
+            Place::Held(fd) => f(Target::Fd(fd.as_fd()).into()),
             Place::Succeeded(inode) => self.with_metadata(inode, f),
             Place::Index(name) => {
                 let index = self.index()?.fd(&self.layers.fds)?;
-                f(Target::At(index.as_fd(), name.as_name()))
+                f(Target::At(index.as_fd(), name.as_name()).into())
             }
             Place::Upper => {
                 let link = state.first_link().ok_or(Errno::NOENT)?;
                 let parent = self.upper_fd(&link.parent)?;
-                f(Target::At(parent.as_fd(), link.name.as_name()))
+                f(Target::At(parent.as_fd(), link.name.as_name()).into())
             }
         }
     }
@@ -69,7 +69,7 @@ impl Union {
     /// # Errors
     /// As [`Union::with_metadata`].
     pub(super) fn stat(&self, inode: &Inode) -> Result<Stat> {
-        self.with_metadata(inode, |target| Ok(at::stat(target)?))
+        self.with_metadata(inode, |file| Ok(file.stat()?))
     }
 
     /// A descriptor of the node's file in the upper that can be held on to,
@@ -78,7 +78,7 @@ impl Union {
     /// # Errors
     /// As [`Union::with_metadata`].
     pub(super) fn hold(&self, state: &FileState) -> Result<Fd> {
-        let hold = |target: Target<'_>| match target {
+        let hold = |file: Object<'_>| match file.target()? {
             Target::At(dir, name) => Ok(Arc::new(at::open_path(dir, name)?)),
             Target::Fd(fd) => {
                 let fd: OwnedFd = fd.try_clone_to_owned().map_err(|_| Errno::MFILE)?;

@@ -14,6 +14,7 @@ use crate::inode::number::Numbers;
 use crate::inode::table::{Key, Side};
 use crate::inode::{Body, Dir, FileState, Inode, NodeId, Place, Trait, Traits};
 use crate::name::Name;
+use crate::object::Object;
 use crate::ondisk::marks::{Marks, Opacity};
 use crate::ondisk::whiteout;
 use crate::stack::listing::lower_opacity;
@@ -61,6 +62,9 @@ struct Asked<'a> {
     copies: u64,
 }
 
+/// What was read of a file may not be so any more.
+struct TooLate;
+
 /// What looking at a name came to.
 enum Made {
     /// A node, found or made.
@@ -74,10 +78,10 @@ enum Made {
 
 impl Asked<'_> {
     /// The attributes of what has the name in one of the real directories.
-    fn stat(&self, target: Target<'_>) -> Result<Option<Stat>> {
+    fn stat(&self, file: Object<'_>) -> Result<Option<Stat>> {
         match self.stat {
             Some(stat) => Ok(Some(stat)),
-            None => at::stat(target).absent(),
+            None => file.stat().absent(),
         }
     }
 }
@@ -216,8 +220,8 @@ impl Union {
         if whiteout::is_reserved(name) {
             return Ok(absent);
         }
-        let dir = only.fd(&self.layers.fds)?;
-        let Some(stat) = at::stat(Target::At(dir.as_fd(), name)).absent()? else { return Ok(absent) };
+        let dir = only.hold(&self.layers.fds)?;
+        let Some(stat) = dir.at(name).stat().absent()? else { return Ok(absent) };
         let kind = stat.kind();
         let in_upper = merged.upper.is_some();
         let slot = match (in_upper, stat.is_whiteout_device()) {
@@ -257,16 +261,16 @@ impl Union {
             (None, Some(layer)) => (Side::Lower, asked.merged.lower(*layer).ok_or(Errno::STALE)?),
             (None, None) => return Ok(Made::Absent),
         };
-        let parent_fd = parent.fd(&self.layers.fds)?;
-        let target = Target::At(parent_fd.as_fd(), asked.name);
-        let Some(stat) = asked.stat(target)? else { return Ok(Made::Absent) };
+        let parent = parent.hold(&self.layers.fds)?;
+        let file = parent.at(asked.name);
+        let Some(stat) = asked.stat(file)? else { return Ok(Made::Absent) };
         let key = self.key(side, &stat);
         if let Some(inode) = self.table.find(&key) {
             self.note_dir_link(&inode, asked);
             return Ok(Made::Child(Child { inode, stat }));
         }
         let marks =
-            if upper.is_some() { Marks::read(target, self.config.namespace)? } else { Marks::default() };
+            if upper.is_some() { Marks::read(file, self.config.namespace)? } else { Marks::default() };
         let way = match &marks.redirect {
             Some(redirect) => self.resolver().follow(redirect, 0, &Way::Sibling(asked.name.to_buf()))?,
             None => Way::Listed(listed),
@@ -276,7 +280,7 @@ impl Union {
             _ => self.resolver().lower_dirs(asked.merged, asked.name, way)?,
         };
         let number = match lowers.first() {
-            Some(lower) if upper.is_some() => self.number(&at::stat_fd(lower.fd(&self.layers.fds)?)?),
+            Some(lower) if upper.is_some() => self.number(&lower.hold(&self.layers.fds)?.object().stat()?),
             _ => self.number(&stat),
         };
         let merged = Merged { upper: upper.map(|upper| RealDir::new(upper, asked.name)), lowers };
@@ -313,9 +317,9 @@ impl Union {
     /// A file of the upper.
     fn child_upper(&self, asked: &Asked<'_>) -> Result<Made> {
         let Some(upper) = &asked.merged.upper else { return Ok(Made::Absent) };
-        let dir = upper.fd(&self.layers.fds)?;
-        let target = Target::At(dir.as_fd(), asked.name);
-        let Some(stat) = asked.stat(target)? else { return Ok(Made::Absent) };
+        let dir = upper.hold(&self.layers.fds)?;
+        let file = dir.at(asked.name);
+        let Some(stat) = asked.stat(file)? else { return Ok(Made::Absent) };
         let key = self.key(Side::Upper, &stat);
         let link = link(asked.parent, asked.name);
         if let Some(inode) = self.table.find(&key) {
@@ -327,8 +331,7 @@ impl Union {
             || asked.slot.lower_shows()
             || stat.nlink > 1
             || resolve::may_be_metacopy(&stat);
-        let marks =
-            if may_have_marks { Marks::read(target, self.config.namespace)? } else { Marks::default() };
+        let marks = if may_have_marks { Marks::read(file, self.config.namespace)? } else { Marks::default() };
         let mut state = FileState::upper(link.clone());
         if marks.metacopy && stat.kind() == FileType::RegularFile {
             let data = self.resolver().data_of(asked.merged, asked.name, 0, &marks)?;
@@ -346,9 +349,9 @@ impl Union {
     /// A file of a lower layer, or the upper copy that the index has of it.
     fn child_lower(&self, asked: &Asked<'_>, layer: LayerId) -> Result<Made> {
         let Some(lower) = asked.merged.lower(layer) else { return Ok(Made::Absent) };
-        let dir = lower.fd(&self.layers.fds)?;
-        let target = Target::At(dir.as_fd(), asked.name);
-        let Some(stat) = asked.stat(target)? else { return Ok(Made::Absent) };
+        let dir = lower.hold(&self.layers.fds)?;
+        let file = dir.at(asked.name);
+        let Some(stat) = asked.stat(file)? else { return Ok(Made::Absent) };
         let is_linked = stat.nlink > 1 && self.upper.is_some();
         if is_linked && self.is_indexing(stat.kind()) {
             let spot = Spot { dir: lower.clone(), name: asked.name.to_buf() };
@@ -371,7 +374,7 @@ impl Union {
         let is_lowest = self.layers.is_bottom(layer) && self.layers.data_only().is_empty();
         // Of an empty file there is no data to look for.
         if !is_lowest && stat.size > 0 && resolve::may_be_metacopy(&stat) {
-            let marks = Marks::read(target, self.config.namespace)?;
+            let marks = Marks::read(file, self.config.namespace)?;
             if marks.metacopy {
                 data = Some(self.resolver().data_of(asked.merged, asked.name, layer, &marks)?);
             }
@@ -419,13 +422,13 @@ impl Union {
             let is_so = self.copies.load(Ordering::Acquire) == asked.copies;
             match is_so {
                 true => Ok(Body::File(crate::inode::File { state: RwLock::new(state) })),
-                false => Err(Made::TooLate),
+                false => Err(TooLate),
             }
         };
         let private = || self.numbers.private();
         let (inode, found) = match self.table.find_or_try_insert(key, stat.kind(), number, private, body) {
             Ok(made) => made,
-            Err(too_late) => return too_late,
+            Err(TooLate) => return Made::TooLate,
         };
         if found == crate::inode::table::Found::Before {
             note_file_link(&inode, link(asked.parent, asked.name));

@@ -72,7 +72,7 @@ impl Union {
         let Origin::Handle { handle, uuid, .. } = origin::decode(value) else { return Ok(None) };
         if let Some(beside) = beside {
             if self.origin_of(beside)?.as_deref() == Some(value) {
-                return beside.with(&self.layers.fds, |target| Ok(Some(at::stat(target)?)));
+                return beside.with(&self.layers.fds, |file| Ok(Some(file.stat()?)));
             }
         }
         for layer in self.layers.ordinary().iter().filter(|layer| layer.uuid == uuid) {

@@ -13,6 +13,7 @@ use crate::config::Squash;
 use crate::error::Result;
 use crate::ids::OVERFLOW_ID;
 use crate::inode::{Body, Inode};
+use crate::object::Object;
 use crate::ondisk::override_stat;
 use crate::stack::real::LayerId;
 use crate::sys::at::{self, Stat, Target};
@@ -48,9 +49,9 @@ impl Union {
     ///
     /// # Errors
     /// What reading the attribute gave.
-    pub(super) fn meant(&self, layer: LayerId, target: Target<'_>, stat: &Stat) -> Result<Stat> {
+    pub(super) fn meant(&self, layer: LayerId, file: Object<'_>, stat: &Stat) -> Result<Stat> {
         match self.override_in(layer).filter(|_| override_stat::fits(stat.kind())) {
-            Some(name) => override_stat::meant(target, name, stat),
+            Some(name) => override_stat::meant(file, name, stat),
             None => Ok(*stat),
         }
     }
@@ -65,7 +66,7 @@ impl Union {
             Body::File(file) => file.state.read().as_lower().map_or(UPPER, |(dir, _)| dir.layer),
         };
         match self.override_in(layer) {
-            Some(_) => self.with_metadata(inode, |target| self.meant(layer, target, stat)),
+            Some(_) => self.with_metadata(inode, |file| self.meant(layer, file, stat)),
             None => Ok(*stat),
         }
     }
@@ -112,7 +113,7 @@ impl Union {
             }
             return Ok(());
         };
-        let mut meant = override_stat::meant(target, name, &stat)?;
+        let mut meant = override_stat::meant(target.into(), name, &stat)?;
         if (uid.is_some() || gid.is_some()) && stat.kind() != FileType::Directory {
             // As the kernel does for every chown.
             meant.mode &= if meant.mode & 0o010 != 0 { !0o6000 } else { !0o4000 };

@@ -231,7 +231,7 @@ impl Union {
         let others = state.links().any(|known| !known.is(link));
         let shown = match (state.place(), state.nlink()) {
             (Place::Index(_), Some(more)) => {
-                let stat = self.with_place(state, |file| Ok(at::stat(file)?))?;
+                let stat = self.with_place(state, |file| Ok(file.stat()?))?;
                 Some(i64::from(stat.nlink) + i64::from(more))
             }
             _ => None,
@@ -267,7 +267,7 @@ impl Union {
                 state.set_nlink(None);
             }
             (Place::Index(_), None, Some(shown)) if !was_in_upper => {
-                let now = self.with_place(state, |file| Ok(at::stat(file)?.nlink))?;
+                let now = self.with_place(state, |file| Ok(file.stat()?.nlink))?;
                 self.record_nlink(upper, state, shown - 1 - i64::from(now))?;
             }
             (Place::Upper, Some(held), _) => state.set_place(Place::Held(held)),

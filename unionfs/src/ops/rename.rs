@@ -273,9 +273,14 @@ impl Union {
             return Ok(());
         }
         let fd = real.fd(&self.layers.fds)?;
-        let stat = self.meant(UPPER, Target::Fd(fd.as_fd()), &at::stat_fd(&fd)?)?;
+        let stat = self.meant(UPPER, Target::Fd(fd.as_fd()).into(), &at::stat_fd(&fd)?)?;
         let staged = Staged::dir(&upper)?;
-        metadata::copy_attributes(Target::Fd(fd.as_fd()), staged.target(), Trust::Full, upper.namespace)?;
+        metadata::copy_attributes(
+            Target::Fd(fd.as_fd()).into(),
+            staged.target(),
+            Trust::Full,
+            upper.namespace,
+        )?;
         self.own(staged.target(), Some(stat.uid), Some(stat.gid), Some(stat.mode))?;
         marks::set(staged.target(), upper.namespace, Mark::Opaque, b"y")?;
         at::copy_times(staged.target(), &stat)?;
@@ -332,7 +337,9 @@ impl Union {
             Reach::SameDirectory => own,
             Reach::Anywhere => path_below(&from.parent, &own)?,
         };
-        self.with_metadata(inode, |file| marks::set(file, upper.namespace, Mark::Redirect, &value))?;
+        self.with_metadata(inode, |file| {
+            marks::set(file.target()?, upper.namespace, Mark::Redirect, &value)
+        })?;
         if let Body::Dir(dir) = &inode.body {
             *dir.redirect.write() = Some(value);
         }

@@ -57,12 +57,12 @@ impl Union {
             return Err(Errno::OPNOTSUPP.into());
         }
         if self.maps_ids() && is_acl(&name) {
-            let value = self.with_metadata(&inode, |target| xattr::get_vec(target, &name))?;
+            let value = self.with_metadata(&inode, |file| file.xattr_vec(&name))?;
             let shown = self.acl_shown(&value.ok_or(Errno::NODATA)?)?;
             return virtual_xattr::copy_out(&shown, buffer);
         }
         let asked = inode.learnt.now();
-        let found = self.with_metadata(&inode, |target| Ok(xattr::get(target, &name, buffer)?));
+        let found = self.with_metadata(&inode, |file| Ok(file.xattr(&name, buffer)?));
         if let (Some(fact), Err(error)) = (lacks, &found) {
             if error.errno() == Errno::NODATA {
                 inode.learnt.note(asked, fact);
@@ -94,7 +94,7 @@ impl Union {
             return Ok(Vec::new());
         }
         let asked = inode.learnt.now();
-        let names = self.with_metadata(&inode, xattr::list)?;
+        let names = self.with_metadata(&inode, |file| file.xattr_names())?;
         let mut shown = Vec::with_capacity(names.len());
         let mut is_nothing = true;
         for name in names.split(|&b| b == 0).filter(|name| !name.is_empty()) {
@@ -174,7 +174,7 @@ impl Union {
             return Err(Errno::OPNOTSUPP.into());
         }
         self.ensure_upper(upper, &inode, Need::Metadata)?;
-        let changed = self.with_metadata(&inode, |target| change(target, &stored));
+        let changed = self.with_metadata(&inode, |file| change(file.target()?, &stored));
         inode.learnt.forget();
         changed?;
         if let Some(dir) = inode.dir().filter(|_| stored.as_c_str() == DEFAULT_ACL) {

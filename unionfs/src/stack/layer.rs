@@ -81,7 +81,7 @@ impl Layer {
 pub fn override_stat(config: &Config, root: &OwnedFd) -> Result<Option<&'static CStr>> {
     match override_stat::asked(config.override_stat) {
         None if config.namespace == Namespace::Trusted && config.suid => Ok(None),
-        None => override_stat::marked(Target::Fd(root.as_fd())),
+        None => override_stat::marked(Target::Fd(root.as_fd()).into()),
         asked => Ok(asked),
     }
 }

@@ -1,19 +1,17 @@
 //! One real directory's entries, with its whiteouts told apart: in every form
 //! they are learnt here and nowhere else.
 
-use std::os::fd::{AsFd, BorrowedFd};
-
 use rustix::fs::FileType;
 
 use super::layer::Layers;
-use super::real::{RealDir, borrowed};
+use super::real::{Held, RealDir};
 use crate::config::Namespace;
 use crate::error::{Error, Result};
 use crate::name::{Name, NameBuf};
 use crate::ondisk::marks::{Marks, Opacity};
 use crate::ondisk::whiteout::{self, NameMeaning};
 use crate::sync::Arc;
-use crate::sys::at::{self, DirEntry, Target};
+use crate::sys::at::DirEntry;
 
 /// One entry.
 pub struct Listed {
@@ -45,7 +43,7 @@ impl Listing {
     /// # Errors
     /// What opening or reading it gave.
     pub fn read(dir: &Arc<RealDir>, layers: &Layers) -> Result<Listing> {
-        let fd = dir.fd(&layers.fds)?;
+        let held = dir.hold(&layers.fds)?;
         let mut listing = Listing::default();
         let mut suspects = Vec::new();
         let mut visit = |entry: DirEntry<'_>| -> Result<()> {
@@ -72,15 +70,15 @@ impl Listing {
         };
         layers
             .fds
-            .making_room(|| at::list(fd.as_fd(), &mut visit))
+            .making_room(|| held.list(&mut visit))
             .map_err(|error: Error| error.context("cannot list a layer's directory"))?;
         for name in suspects {
-            listing.look_at(layers, borrowed(&fd), name)?;
+            listing.look_at(layers, &held, name)?;
         }
         let opacity = match dir.layer {
             0 if listing.entries.is_empty() => Opacity::Transparent,
             0 => {
-                let marks = Marks::read(Target::Fd(fd.as_fd()), layers.namespace)?;
+                let marks = Marks::read(held.object(), layers.namespace)?;
                 listing.impure = marks.impure;
                 marks.opacity
             }
@@ -88,7 +86,7 @@ impl Listing {
             _ => lower_opacity(dir, layers)?,
         };
         if opacity == Opacity::XattrWhiteouts {
-            listing.take_xattr_whiteouts(borrowed(&fd), layers.namespace)?;
+            listing.take_xattr_whiteouts(&held, layers.namespace)?;
         }
         Ok(listing)
     }
@@ -97,8 +95,8 @@ impl Listing {
         self.entries.iter().any(|entry| entry.kind == FileType::RegularFile)
     }
 
-    fn look_at(&mut self, layers: &Layers, dir: BorrowedFd<'_>, name: NameBuf) -> Result<()> {
-        let stat = at::stat(Target::At(dir, name.as_name()))?;
+    fn look_at(&mut self, layers: &Layers, dir: &Held, name: NameBuf) -> Result<()> {
+        let stat = dir.at(name.as_name()).stat()?;
         if layers.is_hidden(&stat) {
             return Ok(());
         }
@@ -112,13 +110,13 @@ impl Listing {
 
     /// In a directory that says it may hold them, empty regular files with the
     /// whiteout attribute are whiteouts.
-    fn take_xattr_whiteouts(&mut self, dir: BorrowedFd<'_>, namespace: Namespace) -> Result<()> {
+    fn take_xattr_whiteouts(&mut self, dir: &Held, namespace: Namespace) -> Result<()> {
         let mut kept = Vec::with_capacity(self.entries.len());
         for entry in self.entries.drain(..) {
-            let target = Target::At(dir, entry.name.as_name());
+            let file = dir.at(entry.name.as_name());
             let is_whiteout = entry.kind == FileType::RegularFile
-                && Marks::read(target, namespace)?.whiteout
-                && at::stat(target)?.size == 0;
+                && Marks::read(file, namespace)?.whiteout
+                && file.stat()?.size == 0;
             if is_whiteout {
                 self.whiteouts.push(entry.name);
             } else {
@@ -139,7 +137,7 @@ pub fn lower_opacity(dir: &Arc<RealDir>, layers: &Layers) -> Result<Opacity> {
     if let Some(known) = dir.opacity() {
         return Ok(known);
     }
-    let marks = Marks::read(Target::Fd(dir.fd(&layers.fds)?.as_fd()), layers.namespace)?;
+    let marks = Marks::read(dir.hold(&layers.fds)?.object(), layers.namespace)?;
     dir.note_opacity(marks.opacity);
     Ok(marks.opacity)
 }

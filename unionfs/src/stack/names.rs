@@ -19,7 +19,6 @@ use super::real::{LayerId, RealDir};
 use crate::error::Result;
 use crate::name::{Name, NameBuf};
 use crate::sync::Arc;
-use crate::sys::at;
 
 /// The real directories one merged directory is made of.
 #[derive(Clone, Default)]
@@ -148,7 +147,7 @@ impl NameMap {
         let mut builder = Builder::default();
         if let Some(upper) = &merged.upper {
             let listing = Listing::read(upper, layers)?;
-            let device = layers.device(&at::stat_fd(upper.fd(&layers.fds)?)?);
+            let device = layers.device(&upper.hold(&layers.fds)?.object().stat()?);
             let ends = listing.opaque;
             builder.add_upper(listing, |ino| number(device, ino));
             if ends {
@@ -158,7 +157,7 @@ impl NameMap {
         for index in 0..merged.lowers.len() {
             let lower = &merged.lowers[index];
             let listing = Listing::read(lower, layers)?;
-            let device = layers.device(&at::stat_fd(lower.fd(&layers.fds)?)?);
+            let device = layers.device(&lower.hold(&layers.fds)?.object().stat()?);
             let ends = listing.opaque;
             builder.add_lower(lower.layer, listing, |kind, ino| {
                 number(device, ino).filter(|_| !layers.must_look_up(kind))

@@ -6,16 +6,17 @@
 //! that was removed keeps its descriptor to the end.
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::io::Errno;
 
 use crate::error::Result;
 use crate::name::{Name, NameBuf};
+use crate::object::Object;
 use crate::ondisk::marks::Opacity;
 use crate::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use crate::sync::{Arc, Mutex, RwLock, Weak};
-use crate::sys::at;
+use crate::sys::at::{self, DirEntry, Target};
 
 /// Index of a layer in the stack: 0 is the upper (there or not), then the
 /// lowers from the top, then the data-only ones.
@@ -24,12 +25,55 @@ pub type LayerId = u16;
 /// A descriptor that several operations may be using.
 pub type Fd = Arc<OwnedFd>;
 
+/// A directory of a layer, at hand.
+#[derive(Clone)]
+pub enum Held {
+    /// Of a file system, by a descriptor that may be `O_PATH`.
+    Fd(Fd),
+}
+
+impl Held {
+    /// The directory itself.
+    pub fn object(&self) -> Object<'_> {
+        match self {
+            Held::Fd(fd) => Target::Fd(fd.as_fd()).into(),
+        }
+    }
+
+    /// What has this name in it, which may be nothing.
+    pub fn at<'a>(&'a self, name: Name<'a>) -> Object<'a> {
+        match self {
+            Held::Fd(fd) => Target::At(fd.as_fd(), name).into(),
+        }
+    }
+
+    /// Calls `visit` for each entry but `.` and `..`.
+    ///
+    /// # Errors
+    /// What reading it gave, or `visit`.
+    pub fn list(&self, visit: impl FnMut(DirEntry<'_>) -> Result<()>) -> Result<()> {
+        match self {
+            Held::Fd(fd) => at::list(fd.as_fd(), visit),
+        }
+    }
+
+    /// Its descriptor.
+    ///
+    /// # Errors
+    /// `EROFS` for what is in no file system.
+    pub fn fd(self) -> Result<Fd> {
+        match self {
+            Held::Fd(fd) => Ok(fd),
+        }
+    }
+}
+
 /// One directory of one layer.
 pub struct RealDir {
     /// Its layer.
     pub layer: LayerId,
     at: RwLock<Place>,
-    fd: RwLock<Option<Fd>>,
+    held: RwLock<Option<Held>>,
     used: AtomicBool,
     opacity: AtomicU8,
 }
@@ -49,7 +93,7 @@ impl RealDir {
         Arc::new(RealDir {
             layer,
             at: RwLock::new(Place::Root),
-            fd: RwLock::new(Some(Arc::new(fd))),
+            held: RwLock::new(Some(Held::Fd(Arc::new(fd)))),
             used: AtomicBool::new(true),
             opacity: AtomicU8::new(0),
         })
@@ -60,7 +104,7 @@ impl RealDir {
         Arc::new(RealDir {
             layer: parent.layer,
             at: RwLock::new(Place::In(parent.clone(), name.to_buf())),
-            fd: RwLock::new(None),
+            held: RwLock::new(None),
             used: AtomicBool::new(false),
             opacity: AtomicU8::new(0),
         })
@@ -69,29 +113,37 @@ impl RealDir {
     /// A descriptor of the directory, opened if none is held.
     ///
     /// # Errors
-    /// What opening it gave; `ENOENT` once it is gone without a descriptor.
+    /// As [`RealDir::hold`]; `EROFS` for what is in no file system.
     pub fn fd(self: &Arc<Self>, fds: &Fds) -> Result<Fd> {
-        if let Some(fd) = self.held() {
-            return Ok(fd);
+        self.hold(fds)?.fd()
+    }
+
+    /// The directory at hand, opened if it is not.
+    ///
+    /// # Errors
+    /// What opening it gave; `ENOENT` once it is gone without a descriptor.
+    pub fn hold(self: &Arc<Self>, fds: &Fds) -> Result<Held> {
+        if let Some(held) = self.held() {
+            return Ok(held);
         }
         // Up to the first directory with a descriptor, then down again: paths
         // may be far deeper than a stack.
         let mut closed = vec![self.clone()];
-        let mut fd = loop {
+        let mut held = loop {
             let parent = match closed.last().map(|dir| dir.parent()) {
                 Some(Some(parent)) => parent,
                 _ => return Err(Errno::NOENT.into()),
             };
             match parent.held() {
-                Some(fd) => break fd,
+                Some(held) => break held,
                 None => closed.push(parent),
             }
         };
         for dir in closed.iter().rev() {
-            fd = fds.making_room(|| dir.open_in(&fd))?;
+            held = fds.making_room(|| dir.open_in(&held))?;
             fds.opened(dir);
         }
-        Ok(fd)
+        Ok(held)
     }
 
     /// What its marks say of the layers below, if they were read.
@@ -106,12 +158,12 @@ impl RealDir {
         self.opacity.store(code(opacity), Ordering::Relaxed);
     }
 
-    fn held(&self) -> Option<Fd> {
-        let fd = self.fd.read().clone();
-        if fd.is_some() {
+    fn held(&self) -> Option<Held> {
+        let held = self.held.read().clone();
+        if held.is_some() {
             self.used.store(true, Ordering::Relaxed);
         }
-        fd
+        held
     }
 
     fn parent(&self) -> Option<Arc<RealDir>> {
@@ -122,11 +174,13 @@ impl RealDir {
     }
 
     /// Opens the directory below its parent's descriptor; a rename of it waits.
-    fn open_in(&self, parent: &Fd) -> Result<Fd> {
+    fn open_in(&self, parent: &Held) -> Result<Held> {
         let at = self.at.read();
         let Place::In(_, name) = &*at else { return Err(Errno::NOENT.into()) };
-        let opened = Arc::new(at::open_dir(parent.as_fd(), name.as_name())?);
-        Ok(self.fd.write().get_or_insert(opened).clone())
+        let opened = match parent {
+            Held::Fd(parent) => Held::Fd(Arc::new(at::open_dir(parent.as_fd(), name.as_name())?)),
+        };
+        Ok(self.held.write().get_or_insert(opened).clone())
     }
 
     /// Runs `rename`, which gives the directory a new place, and notes it: no
@@ -152,11 +206,11 @@ impl RealDir {
     /// # Errors
     /// What opening it or `remove` gave; nothing is changed then.
     pub fn removed<T>(self: &Arc<Self>, fds: &Fds, remove: impl FnOnce() -> Result<T>) -> Result<T> {
-        let held = self.fd(fds)?;
+        let held = self.hold(fds)?;
         let mut at = self.at.write();
         let value = remove()?;
         *at = Place::Gone;
-        *self.fd.write() = Some(held);
+        *self.held.write() = Some(held);
         Ok(value)
     }
 
@@ -184,7 +238,7 @@ impl RealDir {
     /// Gives up the descriptor, unless the directory could not be had again.
     fn give_up(&self) {
         if matches!(*self.at.read(), Place::In(..)) {
-            *self.fd.write() = None;
+            *self.held.write() = None;
         }
     }
 }
@@ -271,13 +325,7 @@ impl Spot {
     ///
     /// # Errors
     /// What opening the directory or `f` gave.
-    pub fn with<T>(&self, fds: &Fds, f: impl FnOnce(at::Target<'_>) -> Result<T>) -> Result<T> {
-        let dir = self.dir.fd(fds)?;
-        f(at::Target::At(dir.as_fd(), self.name.as_name()))
+    pub fn with<T>(&self, fds: &Fds, f: impl FnOnce(Object<'_>) -> Result<T>) -> Result<T> {
+        f(self.dir.hold(fds)?.at(self.name.as_name()))
     }
-}
-
-/// A directory's descriptor as a system call takes it.
-pub fn borrowed(fd: &Fd) -> BorrowedFd<'_> {
-    fd.as_fd()
 }

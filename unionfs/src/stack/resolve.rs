@@ -5,8 +5,6 @@
 //! checked names, so they cannot leave their layer. Each redirect moves the
 //! search to a lower layer, so chains end.
 
-use std::os::fd::AsFd;
-
 use rustix::fs::FileType;
 use rustix::io::Errno;
 use smallvec::SmallVec;
@@ -21,7 +19,7 @@ use crate::ondisk::marks::{Marks, Opacity};
 use crate::ondisk::redirect::{self, Redirect};
 use crate::ondisk::whiteout;
 use crate::sync::Arc;
-use crate::sys::at::{self, Target};
+use crate::sys::at;
 
 /// Where the next layers are searched.
 pub enum Way {
@@ -204,8 +202,7 @@ impl Resolver<'_> {
     /// One component in one layer, whose directory was not listed: all that a
     /// listing would tell of it is looked for by name.
     fn step(&self, dir: &Arc<RealDir>, name: Name<'_>) -> Result<Step> {
-        let fd = dir.fd(&self.layers.fds)?;
-        let stat = at::stat(Target::At(fd.as_fd(), name)).absent()?;
+        let stat = dir.hold(&self.layers.fds)?.at(name).stat().absent()?;
         let found = match stat.filter(|stat| !self.layers.is_hidden(stat)) {
             None => Step::Absent,
             Some(stat) if stat.kind() != FileType::Directory => return Ok(Step::End),
@@ -237,8 +234,7 @@ impl Resolver<'_> {
     }
 
     fn has(&self, dir: &Arc<RealDir>, name: Name<'_>) -> Result<bool> {
-        let fd = dir.fd(&self.layers.fds)?;
-        Ok(at::stat(Target::At(fd.as_fd(), name)).absent()?.is_some())
+        Ok(dir.hold(&self.layers.fds)?.at(name).stat().absent()?.is_some())
     }
 
     /// One component in one layer, where it is a directory.
@@ -248,8 +244,7 @@ impl Resolver<'_> {
         if self.layers.is_bottom(dir.layer) {
             return Ok(Step::Dir(found, Marks::default()));
         }
-        let fd = dir.fd(&self.layers.fds)?;
-        let marks = Marks::read(Target::At(fd.as_fd(), name), self.layers.namespace)?;
+        let marks = Marks::read(dir.hold(&self.layers.fds)?.at(name), self.layers.namespace)?;
         found.note_opacity(marks.opacity);
         Ok(Step::Dir(found, marks))
     }
@@ -321,13 +316,13 @@ impl Resolver<'_> {
     }
 
     fn look_for_data(&self, spot: &Spot) -> Result<Data> {
-        let dir = match spot.dir.fd(&self.layers.fds) {
+        let dir = match spot.dir.hold(&self.layers.fds) {
             Ok(dir) => dir,
             Err(error) if error.errno() == Errno::NOENT => return Ok(Data::Absent),
             Err(error) => return Err(error),
         };
-        let target = Target::At(dir.as_fd(), spot.name.as_name());
-        let Some(stat) = at::stat(target).absent()? else { return Ok(Data::Absent) };
+        let file = dir.at(spot.name.as_name());
+        let Some(stat) = file.stat().absent()? else { return Ok(Data::Absent) };
         if stat.kind() != FileType::RegularFile {
             return Err(Error::new(
                 Errno::IO,
@@ -337,7 +332,7 @@ impl Resolver<'_> {
         if !may_be_metacopy(&stat) {
             return Ok(Data::Here);
         }
-        let marks = Marks::read(target, self.layers.namespace)?;
+        let marks = Marks::read(file, self.layers.namespace)?;
         Ok(if marks.metacopy { Data::Further(marks) } else { Data::Here })
     }
 }
