@@ -12,6 +12,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`digest`], [`object`] | what bytes are called |
+//! | [`reference`] | what users call images |
 //! | [`tree`] | an image's merged files in memory |
 //! | [`error`] | what went wrong, in words |
 
@@ -20,6 +21,7 @@
 pub mod digest;
 pub mod error;
 pub mod object;
+pub mod reference;
 pub mod tree;
 
 pub use error::{Error, Result};
