@@ -13,12 +13,14 @@
 //! |---|---|
 //! | [`digest`], [`object`] | what bytes are called |
 //! | [`reference`] | what users call images |
+//! | [`document`] | manifests, indexes, configurations |
 //! | [`tree`] | an image's merged files in memory |
 //! | [`error`] | what went wrong, in words |
 
 #![forbid(unsafe_code)]
 
 pub mod digest;
+pub mod document;
 pub mod error;
 pub mod object;
 pub mod reference;
