@@ -14,6 +14,7 @@
 //! | [`digest`], [`object`] | what bytes are called |
 //! | [`reference`] | what users call images |
 //! | [`document`] | manifests, indexes, configurations |
+//! | [`pool`] | the contents of all files, once each |
 //! | [`tree`] | an image's merged files in memory |
 //! | [`error`] | what went wrong, in words |
 
@@ -24,6 +25,10 @@ pub mod document;
 pub mod error;
 pub mod object;
 pub mod reference;
+pub mod pool;
 pub mod tree;
+
+#[cfg(test)]
+mod scratch;
 
 pub use error::{Error, Result};

@@ -85,6 +85,23 @@ impl VerityHash {
         }
     }
 
+    /// So many zeros more, as a hole has them: a block costs its share of the
+    /// tree above it, not a hash of its own.
+    pub fn update_zeros(&mut self, mut len: u64) {
+        const ZEROS: [u8; BLOCK] = [0; BLOCK];
+        let head = len.min(((BLOCK - self.block.len()) % BLOCK) as u64);
+        self.update(&ZEROS[..head as usize]);
+        len -= head;
+        if len >= BLOCK as u64 {
+            let hash: [u8; 32] = Sha256::digest(ZEROS).into();
+            let blocks = len / BLOCK as u64;
+            (0..blocks).for_each(|_| self.push(0, hash));
+            self.len += blocks * BLOCK as u64;
+            len -= blocks * BLOCK as u64;
+        }
+        self.update(&ZEROS[..len as usize]);
+    }
+
     fn push(&mut self, level: usize, hash: [u8; 32]) {
         if self.levels.len() <= level {
             self.levels.resize_with(level + 1, Vec::new);
@@ -175,6 +192,22 @@ mod tests {
             let mut hash = VerityHash::new();
             contents.chunks(1000).for_each(|piece| hash.update(piece));
             assert_eq!(hash.finish(), ObjectId::of(contents), "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn holes_are_zeros() {
+        for (data, hole, rest) in
+            [(0, 0, 0), (0, 1, 0), (10, 4096, 3), (4096, 600_000, 1), (5, 4091, 0), (1, 2, 3)]
+        {
+            let mut hash = VerityHash::new();
+            hash.update(&vec![7; data]);
+            hash.update_zeros(hole as u64);
+            hash.update(&vec![9; rest]);
+            let mut contents = vec![7; data];
+            contents.resize(data + hole, 0);
+            contents.resize(data + hole + rest, 9);
+            assert_eq!(hash.finish(), ObjectId::of(&contents), "{data}, {hole}, {rest}");
         }
     }
 }
