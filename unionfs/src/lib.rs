@@ -22,6 +22,7 @@
 //! | `stack` | layers and the merge rule | inode numbers |
 //! | `ondisk` | what marks look like | layers, inodes |
 //! | `object` | one file of any layer, to be read | writes |
+//! | [`image`] | a container image's files, from one mapped index | layers, inodes |
 //! | `sys` | system calls; the only unsafe | decisions |
 //!
 //! # Limits
@@ -35,6 +36,7 @@ mod copyup;
 pub mod error;
 pub mod fuse;
 mod ids;
+pub mod image;
 pub mod inode;
 mod log;
 pub mod name;
