@@ -16,6 +16,7 @@
 //! | [`document`] | manifests, indexes, configurations |
 //! | [`pool`] | the contents of all files, once each |
 //! | [`tree`] | an image's merged files in memory |
+//! | [`index`] | its image, that unions and kernels mount |
 //! | [`error`] | what went wrong, in words |
 
 #![forbid(unsafe_code)]
@@ -23,9 +24,10 @@
 pub mod digest;
 pub mod document;
 pub mod error;
+pub mod index;
 pub mod object;
-pub mod reference;
 pub mod pool;
+pub mod reference;
 pub mod tree;
 
 #[cfg(test)]
