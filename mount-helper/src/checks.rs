@@ -55,6 +55,10 @@ pub fn directories(config: &Config, mountpoint: &Path) -> Result<OwnedFd> {
     let lowers = config.lowers.iter().map(|path| (Role::Lower, path));
     let data_only = config.data_only.iter().map(|path| (Role::DataOnly, path));
     for (role, path) in lowers.chain(data_only) {
+        if role == Role::Lower && path.is_file() {
+            // An image's index: it overlaps nothing.
+            continue;
+        }
         let lower = open(role, path)?;
         places.push(Place::of(role, path, lower.as_fd())?);
     }

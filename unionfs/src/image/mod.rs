@@ -101,6 +101,7 @@ pub struct Index {
     block_bits: u32,
     root: Nid,
     inodes: u64,
+    uuid: [u8; 16],
     epoch: (i64, u32),
     /// Where nids count from, and shared attributes; in bytes.
     meta_at: u64,
@@ -147,6 +148,7 @@ impl Index {
             block_bits: 0,
             root: Nid(0),
             inodes: 0,
+            uuid: [0; 16],
             epoch: (0, 0),
             meta_at: 0,
             shared_at: 0,
@@ -165,6 +167,7 @@ impl Index {
         index.block_bits = superblock.blkszbits.into();
         index.root = Nid(superblock.root_nid.get().into());
         index.inodes = superblock.inos.get();
+        index.uuid = superblock.uuid;
         index.epoch = (superblock.build_time.get() as i64, nsec);
         index.meta_at = index.block_at(superblock.meta_blkaddr.get());
         index.shared_at = index.block_at(superblock.xattr_blkaddr.get());
@@ -183,6 +186,11 @@ impl Index {
     /// The root directory.
     pub fn root(&self) -> Nid {
         self.root
+    }
+
+    /// What tells the image from others; zeros where its maker gave it none.
+    pub fn uuid(&self) -> [u8; 16] {
+        self.uuid
     }
 
     /// How many inodes the image says it has.

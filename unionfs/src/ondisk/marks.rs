@@ -100,7 +100,8 @@ impl Marks {
     /// # Errors
     /// What the file system gave, but for not having attributes.
     pub fn read<'a>(object: impl Into<Object<'a>>, namespace: Namespace) -> Result<Marks> {
-        Marks::read_in(object.into(), &[namespace])
+        let object = object.into();
+        Marks::read_in(object, &[object.namespace(namespace)])
     }
 
     fn read_in(object: Object<'_>, namespaces: &[Namespace]) -> Result<Marks> {

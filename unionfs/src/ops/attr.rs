@@ -263,8 +263,8 @@ impl Union {
         };
         let fds = &self.layers.fds;
         fds.making_room(|| match state.data() {
-            Some(data) => data.with(fds, |file| Ok(at::open_file(file.target()?, OFlags::RDONLY)?)),
-            None => self.with_place(&state, |file| Ok(at::open_file(file.target()?, flags)?)),
+            Some(data) => data.with(fds, |file| self.layers.open_file(file, OFlags::RDONLY)),
+            None => self.with_place(&state, |file| self.layers.open_file(file, flags)),
         })
     }
 }

@@ -134,8 +134,7 @@ impl Union {
     }
 
     fn dir_origin(&self, lower: &Arc<RealDir>) -> Result<Vec<u8>> {
-        let fd = lower.fd(&self.layers.fds)?;
-        let Some(handle) = crate::sys::handle::of(fd.as_fd(), None)? else { return Ok(Vec::new()) };
+        let Some(handle) = lower.hold(&self.layers.fds)?.handle(None)? else { return Ok(Vec::new()) };
         let uuid = self.layers.get(lower.layer).map(|layer| layer.uuid).unwrap_or_default();
         Ok(origin::encode(&handle, &uuid, origin::Side::Lower))
     }
@@ -196,7 +195,7 @@ impl Union {
             }
         };
         let dir = spot.dir.hold(&self.layers.fds)?;
-        let lower = dir.at(spot.name.as_name());
+        let lower = dir.at(spot.name.as_name())?;
         let stat = lower.stat().absent()?.ok_or_else(copyup::vanished)?;
         let stat = self.meant(spot.dir.layer, lower, &stat)?;
         let is_linked = stat.nlink > 1;

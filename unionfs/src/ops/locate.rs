@@ -48,7 +48,7 @@ impl Union {
         match state.place() {
             Place::Lower(_) | Place::Hidden(_) => {
                 let (dir, name) = state.as_lower().ok_or(Errno::NOENT)?;
-                f(dir.hold(&self.layers.fds)?.at(name))
+                f(dir.hold(&self.layers.fds)?.at(name)?)
             }
             Place::Held(fd) => f(Target::Fd(fd.as_fd()).into()),
             Place::Succeeded(inode) => self.with_metadata(inode, f),

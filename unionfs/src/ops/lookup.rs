@@ -221,7 +221,7 @@ impl Union {
             return Ok(absent);
         }
         let dir = only.hold(&self.layers.fds)?;
-        let Some(stat) = dir.at(name).stat().absent()? else { return Ok(absent) };
+        let Some(stat) = dir.at(name)?.stat().absent()? else { return Ok(absent) };
         let kind = stat.kind();
         let in_upper = merged.upper.is_some();
         let slot = match (in_upper, stat.is_whiteout_device()) {
@@ -262,7 +262,7 @@ impl Union {
             (None, None) => return Ok(Made::Absent),
         };
         let parent = parent.hold(&self.layers.fds)?;
-        let file = parent.at(asked.name);
+        let file = parent.at(asked.name)?;
         let Some(stat) = asked.stat(file)? else { return Ok(Made::Absent) };
         let key = self.key(side, &stat);
         if let Some(inode) = self.table.find(&key) {
@@ -318,7 +318,7 @@ impl Union {
     fn child_upper(&self, asked: &Asked<'_>) -> Result<Made> {
         let Some(upper) = &asked.merged.upper else { return Ok(Made::Absent) };
         let dir = upper.hold(&self.layers.fds)?;
-        let file = dir.at(asked.name);
+        let file = dir.at(asked.name)?;
         let Some(stat) = asked.stat(file)? else { return Ok(Made::Absent) };
         let key = self.key(Side::Upper, &stat);
         let link = link(asked.parent, asked.name);
@@ -350,7 +350,7 @@ impl Union {
     fn child_lower(&self, asked: &Asked<'_>, layer: LayerId) -> Result<Made> {
         let Some(lower) = asked.merged.lower(layer) else { return Ok(Made::Absent) };
         let dir = lower.hold(&self.layers.fds)?;
-        let file = dir.at(asked.name);
+        let file = dir.at(asked.name)?;
         let Some(stat) = asked.stat(file)? else { return Ok(Made::Absent) };
         let is_linked = stat.nlink > 1 && self.upper.is_some();
         if is_linked && self.is_indexing(stat.kind()) {

@@ -7,7 +7,7 @@ use crate::error::{Absent, Result};
 use crate::inode::{FileState, NodeId, Place};
 use crate::ondisk::marks::Marks;
 use crate::ondisk::origin::{self, Nlink, Origin, Side};
-use crate::stack::real::Spot;
+use crate::stack::real::{Held, Spot};
 use crate::sys::at::{self, Stat, Target};
 use crate::sys::handle;
 
@@ -15,10 +15,9 @@ impl Union {
     /// The origin mark of a lower file: `None` where its file system has no
     /// handles.
     pub(super) fn origin_of(&self, spot: &Spot) -> Result<Option<Vec<u8>>> {
-        let dir = spot.dir.fd(&self.layers.fds)?;
-        let Some(handle) = handle::of(dir.as_fd(), Some(spot.name.as_name()))? else { return Ok(None) };
+        let handle = spot.dir.hold(&self.layers.fds)?.handle(Some(spot.name.as_name()))?;
         let uuid = self.layers.get(spot.dir.layer).map(|layer| layer.uuid).unwrap_or_default();
-        Ok(Some(origin::encode(&handle, &uuid, Side::Lower)))
+        Ok(handle.map(|handle| origin::encode(&handle, &uuid, Side::Lower)))
     }
 
     /// Notes what an upper file's marks say of its origin in its `state`, and
@@ -76,7 +75,15 @@ impl Union {
             }
         }
         for layer in self.layers.ordinary().iter().filter(|layer| layer.uuid == uuid) {
-            let root = layer.root.fd(&self.layers.fds)?;
+            let root = match layer.root.hold(&self.layers.fds)? {
+                Held::Fd(root) => root,
+                // Images that are not told apart might have any file's number.
+                Held::Image(..) if uuid == [0; 16] => continue,
+                Held::Image(image, _) => match image.stat_by_handle(&handle) {
+                    Some(found) => return Ok(Some(found)),
+                    None => continue,
+                },
+            };
             let Ok(mount) = at::open_listing(root.as_fd()) else { continue };
             // Not permitted, or not there any more: the origin is unknown.
             if let Ok(found) = handle::open(mount.as_fd(), &handle) {

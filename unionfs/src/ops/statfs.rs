@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use crate::Union;
 use crate::error::Result;
 use crate::name::NAME_MAX;
+use crate::stack::real::Held;
 
 /// What statfs tells: the upper's numbers, or the top lower's.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +36,10 @@ impl Union {
     pub fn statfs(&self) -> Result<FileSystemStat> {
         let merged = super::dir_of(&self.root)?.merged();
         let top = merged.top().ok_or(rustix::io::Errno::NOENT)?;
-        let stat = rustix::fs::fstatvfs(top.fd(&self.layers.fds)?.as_fd())?;
+        let stat = match top.hold(&self.layers.fds)? {
+            Held::Fd(fd) => rustix::fs::fstatvfs(fd.as_fd())?,
+            Held::Image(image, _) => rustix::fs::fstatvfs(&image.file)?,
+        };
         let small = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
         Ok(FileSystemStat {
             blocks: stat.f_blocks,

@@ -5,13 +5,16 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, StatVfsMountFlags};
+use rustix::fs::{FileType, Mode, OFlags, StatVfsMountFlags};
+use rustix::io::Errno;
 use rustix::process::Resource;
 
 use super::maps::Maps;
-use super::real::{Fds, LayerId, RealDir};
+use super::real::{Fds, Held, LayerId, RealDir};
 use crate::config::{Config, Namespace, Submounts};
-use crate::error::{Error, Result};
+use crate::error::{Absent, Error, Result};
+use crate::image::Index;
+use crate::object::{Image, Object};
 use crate::ondisk::override_stat;
 use crate::sync::{Arc, RwLock};
 use crate::sys::at::{self, Stat, Target};
@@ -55,6 +58,11 @@ impl Layer {
         let context = |error: rustix::io::Errno| {
             Error::from(error).context(format_args!("cannot open layer {}", path.display()))
         };
+        if path.is_file() {
+            return Layer::of_image(id, path).map_err(|error| {
+                error.context(format_args!("cannot open the image index {}", path.display()))
+            });
+        }
         let mount::Root { fd, is_sealed } = mount::hold_root(path, config.submounts).map_err(context)?;
         let override_stat = override_stat(config, &fd)?;
         // Where the root is not readable, no handle can be opened by it either.
@@ -67,6 +75,31 @@ impl Layer {
             is_sealed,
             override_stat,
             root: RealDir::root(id, fd),
+        })
+    }
+
+    /// Whether it is an image's index.
+    fn is_image(&self) -> bool {
+        self.root.is_of_image()
+    }
+
+    /// Opens an image's index. Nothing in it can be written; whether its files'
+    /// contents can is the matter of the layers that hold them.
+    fn of_image(id: LayerId, path: &Path) -> Result<Layer> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::open(path, flags, Mode::empty())?;
+        let index = Index::open(&file)?;
+        let nosuid = rustix::fs::fstatvfs(&file)?.f_flag.contains(StatVfsMountFlags::NOSUID);
+        let (root, uuid) = (index.root(), index.uuid());
+        // No device has so great a number.
+        let image = Arc::new(Image { index, file, dev: u64::MAX - u64::from(id) });
+        Ok(Layer {
+            path: path.to_owned(),
+            uuid,
+            nosuid,
+            is_sealed: true,
+            override_stat: None,
+            root: RealDir::root_held(id, Held::Image(image, root)),
         })
     }
 }
@@ -118,6 +151,11 @@ impl Layers {
             };
             lower.push(Layer::open(id, path, config)?);
         }
+        // An image's files are only as safe from writers as what holds their data.
+        let holders_are_sealed = lower.iter().skip(config.lowers.len()).all(|layer| layer.is_sealed);
+        for layer in lower.iter_mut().filter(|layer| layer.is_image()) {
+            layer.is_sealed = holders_are_sealed;
+        }
         let mut hidden = HashSet::new();
         for path in &config.hidden {
             let hidden_root = mount::hold_root(path, Submounts::Cross)
@@ -150,6 +188,33 @@ impl Layers {
     /// A read-only layer by its id.
     pub fn get(&self, id: LayerId) -> Option<&Layer> {
         self.lower.get(usize::from(id).checked_sub(1)?)
+    }
+
+    /// Opens a file of a layer for its data. Those of an image lie in the layers
+    /// that only hold data.
+    ///
+    /// # Errors
+    /// `EIO` for an object that is in none of them; what opening gave.
+    pub fn open_file(&self, file: Object<'_>, access: OFlags) -> Result<OwnedFd> {
+        match file {
+            Object::Real(target) => Ok(at::open_file(target, access)?),
+            Object::Image(..) if access != OFlags::RDONLY => Err(Errno::ROFS.into()),
+            Object::Image(image, nid) => image.open(nid, |path| self.open_object(path)),
+        }
+    }
+
+    fn open_object(&self, path: &[u8]) -> Result<OwnedFd> {
+        for layer in self.data_only() {
+            let Held::Fd(root) = layer.root.hold(&self.fds)? else { continue };
+            if let Some(found) = at::open_beneath(root.as_fd(), path).absent()? {
+                return Ok(found);
+            }
+        }
+        let path = String::from_utf8_lossy(path);
+        Err(Error::new(
+            Errno::IO,
+            format!("no layer has the object {path}\nhint: lowerdir=IMAGE::OBJECTS names where they are"),
+        ))
     }
 
     /// Whether nothing ordinary is below this layer.

@@ -96,7 +96,7 @@ impl Listing {
     }
 
     fn look_at(&mut self, layers: &Layers, dir: &Held, name: NameBuf) -> Result<()> {
-        let stat = dir.at(name.as_name()).stat()?;
+        let stat = dir.at(name.as_name())?.stat()?;
         if layers.is_hidden(&stat) {
             return Ok(());
         }
@@ -113,7 +113,7 @@ impl Listing {
     fn take_xattr_whiteouts(&mut self, dir: &Held, namespace: Namespace) -> Result<()> {
         let mut kept = Vec::with_capacity(self.entries.len());
         for entry in self.entries.drain(..) {
-            let file = dir.at(entry.name.as_name());
+            let file = dir.at(entry.name.as_name())?;
             let is_whiteout = entry.kind == FileType::RegularFile
                 && Marks::read(file, namespace)?.whiteout
                 && file.stat()?.size == 0;

@@ -11,12 +11,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 
 use crate::error::Result;
+use crate::image::Nid;
 use crate::name::{Name, NameBuf};
-use crate::object::Object;
+use crate::object::{Image, Object, file_type};
 use crate::ondisk::marks::Opacity;
 use crate::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use crate::sync::{Arc, Mutex, RwLock, Weak};
 use crate::sys::at::{self, DirEntry, Target};
+use crate::sys::handle::{self, Handle};
 
 /// Index of a layer in the stack: 0 is the upper (there or not), then the
 /// lowers from the top, then the data-only ones.
@@ -30,6 +32,8 @@ pub type Fd = Arc<OwnedFd>;
 pub enum Held {
     /// Of a file system, by a descriptor that may be `O_PATH`.
     Fd(Fd),
+    /// Of an image.
+    Image(Arc<Image>, Nid),
 }
 
 impl Held {
@@ -37,13 +41,18 @@ impl Held {
     pub fn object(&self) -> Object<'_> {
         match self {
             Held::Fd(fd) => Target::Fd(fd.as_fd()).into(),
+            Held::Image(image, dir) => Object::Image(image, Some(*dir)),
         }
     }
 
     /// What has this name in it, which may be nothing.
-    pub fn at<'a>(&'a self, name: Name<'a>) -> Object<'a> {
+    ///
+    /// # Errors
+    /// Of an image: what is wrong with it.
+    pub fn at<'a>(&'a self, name: Name<'a>) -> rustix::io::Result<Object<'a>> {
         match self {
-            Held::Fd(fd) => Target::At(fd.as_fd(), name).into(),
+            Held::Fd(fd) => Ok(Target::At(fd.as_fd(), name).into()),
+            Held::Image(image, dir) => Ok(Object::Image(image, image.find(*dir, name.bytes())?)),
         }
     }
 
@@ -51,9 +60,16 @@ impl Held {
     ///
     /// # Errors
     /// What reading it gave, or `visit`.
-    pub fn list(&self, visit: impl FnMut(DirEntry<'_>) -> Result<()>) -> Result<()> {
+    pub fn list(&self, mut visit: impl FnMut(DirEntry<'_>) -> Result<()>) -> Result<()> {
         match self {
             Held::Fd(fd) => at::list(fd.as_fd(), visit),
+            Held::Image(image, dir) => {
+                for entry in image.index.entries(*dir, 0)? {
+                    let entry = entry?;
+                    visit(DirEntry { name: entry.name, kind: file_type(entry.kind), ino: entry.nid.0 })?;
+                }
+                Ok(())
+            }
         }
     }
 
@@ -64,6 +80,22 @@ impl Held {
     pub fn fd(self) -> Result<Fd> {
         match self {
             Held::Fd(fd) => Ok(fd),
+            Held::Image(..) => Err(Errno::ROFS.into()),
+        }
+    }
+
+    /// The handle of the directory, or of what has a name in it; `None` where the
+    /// file system has none.
+    ///
+    /// # Errors
+    /// What the system call says.
+    pub fn handle(&self, name: Option<Name<'_>>) -> Result<Option<Handle>> {
+        match (self, name) {
+            (Held::Fd(fd), name) => handle::of(fd.as_fd(), name),
+            (Held::Image(_, dir), None) => Ok(Some(Image::handle(*dir))),
+            (Held::Image(image, dir), Some(name)) => {
+                Ok(Some(Image::handle(image.find(*dir, name.bytes())?.ok_or(Errno::NOENT)?)))
+            }
         }
     }
 }
@@ -88,12 +120,17 @@ enum Place {
 }
 
 impl RealDir {
-    /// The root of a layer.
+    /// The root of a layer in a file system.
     pub fn root(layer: LayerId, fd: OwnedFd) -> Arc<RealDir> {
+        RealDir::root_held(layer, Held::Fd(Arc::new(fd)))
+    }
+
+    /// The root of a layer.
+    pub fn root_held(layer: LayerId, root: Held) -> Arc<RealDir> {
         Arc::new(RealDir {
             layer,
             at: RwLock::new(Place::Root),
-            held: RwLock::new(Some(Held::Fd(Arc::new(fd)))),
+            held: RwLock::new(Some(root)),
             used: AtomicBool::new(true),
             opacity: AtomicU8::new(0),
         })
@@ -108,6 +145,11 @@ impl RealDir {
             used: AtomicBool::new(false),
             opacity: AtomicU8::new(0),
         })
+    }
+
+    /// Whether it is a directory of an image; known of one at hand.
+    pub fn is_of_image(&self) -> bool {
+        matches!(*self.held.read(), Some(Held::Image(..)))
     }
 
     /// A descriptor of the directory, opened if none is held.
@@ -141,7 +183,9 @@ impl RealDir {
         };
         for dir in closed.iter().rev() {
             held = fds.making_room(|| dir.open_in(&held))?;
-            fds.opened(dir);
+            if let Held::Fd(_) = held {
+                fds.opened(dir);
+            }
         }
         Ok(held)
     }
@@ -179,6 +223,10 @@ impl RealDir {
         let Place::In(_, name) = &*at else { return Err(Errno::NOENT.into()) };
         let opened = match parent {
             Held::Fd(parent) => Held::Fd(Arc::new(at::open_dir(parent.as_fd(), name.as_name())?)),
+            Held::Image(image, parent) => {
+                let found = image.find(*parent, name.as_name().bytes())?.ok_or(Errno::NOENT)?;
+                Held::Image(image.clone(), found)
+            }
         };
         Ok(self.held.write().get_or_insert(opened).clone())
     }
@@ -326,6 +374,6 @@ impl Spot {
     /// # Errors
     /// What opening the directory or `f` gave.
     pub fn with<T>(&self, fds: &Fds, f: impl FnOnce(Object<'_>) -> Result<T>) -> Result<T> {
-        f(self.dir.hold(fds)?.at(self.name.as_name()))
+        f(self.dir.hold(fds)?.at(self.name.as_name())?)
     }
 }

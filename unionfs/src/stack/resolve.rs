@@ -202,7 +202,7 @@ impl Resolver<'_> {
     /// One component in one layer, whose directory was not listed: all that a
     /// listing would tell of it is looked for by name.
     fn step(&self, dir: &Arc<RealDir>, name: Name<'_>) -> Result<Step> {
-        let stat = dir.hold(&self.layers.fds)?.at(name).stat().absent()?;
+        let stat = dir.hold(&self.layers.fds)?.at(name)?.stat().absent()?;
         let found = match stat.filter(|stat| !self.layers.is_hidden(stat)) {
             None => Step::Absent,
             Some(stat) if stat.kind() != FileType::Directory => return Ok(Step::End),
@@ -234,7 +234,7 @@ impl Resolver<'_> {
     }
 
     fn has(&self, dir: &Arc<RealDir>, name: Name<'_>) -> Result<bool> {
-        Ok(dir.hold(&self.layers.fds)?.at(name).stat().absent()?.is_some())
+        Ok(dir.hold(&self.layers.fds)?.at(name)?.stat().absent()?.is_some())
     }
 
     /// One component in one layer, where it is a directory.
@@ -244,7 +244,7 @@ impl Resolver<'_> {
         if self.layers.is_bottom(dir.layer) {
             return Ok(Step::Dir(found, Marks::default()));
         }
-        let marks = Marks::read(dir.hold(&self.layers.fds)?.at(name), self.layers.namespace)?;
+        let marks = Marks::read(dir.hold(&self.layers.fds)?.at(name)?, self.layers.namespace)?;
         found.note_opacity(marks.opacity);
         Ok(Step::Dir(found, marks))
     }
@@ -321,7 +321,7 @@ impl Resolver<'_> {
             Err(error) if error.errno() == Errno::NOENT => return Ok(Data::Absent),
             Err(error) => return Err(error),
         };
-        let file = dir.at(spot.name.as_name());
+        let file = dir.at(spot.name.as_name())?;
         let Some(stat) = file.stat().absent()? else { return Ok(Data::Absent) };
         if stat.kind() != FileType::RegularFile {
             return Err(Error::new(

@@ -3,7 +3,9 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags, StatxFlags, Timespec, Timestamps};
+use rustix::fs::{
+    self, AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, StatxFlags, Timespec, Timestamps,
+};
 use rustix::io::{Errno, Result};
 
 pub use crate::sys::xattr::Target;
@@ -151,6 +153,17 @@ pub fn open_file(target: Target<'_>, access: OFlags) -> Result<OwnedFd> {
     }
     match open(OFlags::NOATIME) {
         Err(Errno::PERM) => open(OFlags::empty()),
+        result => result,
+    }
+}
+
+/// Opens a regular file for reading by a path that stays below `dir` and meets
+/// no symlink.
+pub fn open_beneath(dir: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    match fs::openat2(dir, path, flags | OFlags::NOATIME, Mode::empty(), resolve) {
+        Err(Errno::PERM) => fs::openat2(dir, path, flags, Mode::empty(), resolve),
         result => result,
     }
 }
