@@ -46,6 +46,19 @@ impl fmt::Debug for ObjectId {
     }
 }
 
+impl serde::Serialize for ObjectId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.hex())
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for ObjectId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<ObjectId, D::Error> {
+        let digits = String::deserialize(deserializer)?;
+        ObjectId::from_hex(&digits).ok_or_else(|| serde::de::Error::custom("no object's id"))
+    }
+}
+
 const BLOCK: usize = 4096;
 const HASHES_IN_A_BLOCK: usize = BLOCK / 32;
 
