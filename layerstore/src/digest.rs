@@ -25,9 +25,20 @@ impl Digest {
         hex(&self.0)
     }
 
+    /// Its 32 bytes.
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The digest written as [`Digest::hex`] gives it.
     pub fn from_hex(digits: &str) -> Option<Digest> {
         unhex(digits).map(Digest)
+    }
+}
+
+impl From<[u8; 32]> for Digest {
+    fn from(bytes: [u8; 32]) -> Digest {
+        Digest(bytes)
     }
 }
 
@@ -89,6 +100,11 @@ impl<T> Hashing<T> {
     /// Whether none has.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// The digest of all that has passed so far.
+    pub fn digest(&self) -> Digest {
+        Digest(self.hash.clone().finalize().into())
     }
 
     /// What was passed through, and the digest of all that passed.

@@ -15,6 +15,7 @@
 //! | [`reference`] | what users call images |
 //! | [`document`] | manifests, indexes, configurations |
 //! | [`pool`] | the contents of all files, once each |
+//! | [`layer`] | a layer's tar stream, taken apart and put together again |
 //! | [`tree`] | an image's merged files in memory |
 //! | [`index`] | its image, that unions and kernels mount |
 //! | [`error`] | what went wrong, in words |
@@ -25,6 +26,7 @@ pub mod digest;
 pub mod document;
 pub mod error;
 pub mod index;
+pub mod layer;
 pub mod object;
 pub mod pool;
 pub mod reference;

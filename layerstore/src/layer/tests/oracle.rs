@@ -1,0 +1,1 @@
+//! Merged trees against real unpackers.
