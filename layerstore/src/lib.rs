@@ -16,12 +16,16 @@
 //! | [`document`] | manifests, indexes, configurations |
 //! | [`pool`] | the contents of all files, once each |
 //! | [`layer`] | a layer's tar stream, taken apart and put together again |
+//! | [`store`] | all of it on disk: images by name, gc, fsck |
+//! | [`archive`] | images in files: `load` and `save` |
 //! | [`tree`] | an image's merged files in memory |
 //! | [`index`] | its image, that unions and kernels mount |
 //! | [`error`] | what went wrong, in words |
 
 #![forbid(unsafe_code)]
 
+pub mod archive;
+mod compression;
 pub mod digest;
 pub mod document;
 pub mod error;
@@ -30,6 +34,7 @@ pub mod layer;
 pub mod object;
 pub mod pool;
 pub mod reference;
+pub mod store;
 pub mod tree;
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ impl Header {
     /// Whether its checksum is its own; some writers summed signed bytes.
     pub fn checksum_is_right(&self) -> bool {
         let Some(told) = number(self.field(Field::CHECKSUM)) else { return false };
-        told == checksum(&self.0) || told == summands(&self.0).map(|byte| i64::from(byte as i8)).sum()
+        told == checksum(&self.0) || told == summands(&self.0).map(|byte| i64::from(byte as i8)).sum::<i64>()
     }
 
     /// The layout, by its magic.

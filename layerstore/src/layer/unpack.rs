@@ -1,7 +1,7 @@
 //! A layer's tar stream into the pool and a framing file, in one pass.
 //!
-//! Two threads share the work: one reads the stream (and so decompresses it)
-//! and hashes it for the diff id; this one parses, hashes contents and writes
+//! Two threads share the work: the caller's reads the stream (and so decompresses
+//! it) and hashes it for the diff id; another parses, hashes contents and writes
 //! them. Nothing refers to what it writes before its caller says so.
 
 use std::io::{Read, Write};
@@ -39,23 +39,25 @@ pub struct Unpacked {
 /// Takes a stream apart: contents into the pool, everything else into a
 /// framing file written to `framing`, which comes back. The stream is read to
 /// its end, beyond the archive's.
-pub fn unpack<W: Write>(
-    stream: impl Read + Send,
+pub fn unpack<W: Write + Send>(
+    stream: impl Read,
     pool: &Pool,
     limits: &Limits,
     framing: W,
 ) -> Result<(Unpacked, W)> {
     let (sender, buffers) = sync_channel(WAITING);
     let (parsed, diff_id) = std::thread::scope(|scope| {
-        let reading = scope.spawn(move || read_ahead(stream, sender));
-        let source =
-            Keeping { source: Buffers { buffers, buffer: Vec::new(), at: 0 }, kept: Vec::new(), keeps: true };
-        // The source is dropped before the thread is waited for, so that it stops.
-        let parsed = Unpacking { parser: Parser::new(source, *limits), pool, new_bytes: 0 }.run(framing);
-        (parsed, reading.join())
+        let parsing = scope.spawn(move || {
+            let source = Buffers { buffers, buffer: Vec::new(), at: 0 };
+            let source = Keeping { source, kept: Vec::new(), keeps: true };
+            // The source goes with an error, and so the reading ends.
+            Unpacking { parser: Parser::new(source, *limits), pool, new_bytes: 0 }.run(framing)
+        });
+        let diff_id = read_ahead(stream, sender);
+        (parsing.join(), diff_id)
     });
+    let parsed = parsed.map_err(|_| Error::new(Kind::System, "the thread that parses a layer panicked"))?;
     let (writer, size, entries, new_bytes) = parsed.context(|| "unpack a layer")?;
-    let diff_id = diff_id.map_err(|_| Error::new(Kind::System, "the thread that reads a layer panicked"))?;
     let summary = Summary { diff_id, size, entries };
     let (framing, objects) = writer.finish(summary)?;
     Ok((Unpacked { summary, objects, new_bytes }, framing))

@@ -1,0 +1,210 @@
+//! Images from archives and layouts into the store.
+//!
+//! What the archive lists decides: `manifest.json` of docker's, else the
+//! `index.json` of an OCI layout. An image is there once all of its layers are;
+//! its names come last.
+
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::docker::Listed;
+use super::source::Source;
+use crate::compression::decompress;
+use crate::digest::Digest;
+use crate::document::{Document, ImageConfig, Index, Manifest, Platform};
+use crate::error::{Context, Error, Kind, Result};
+use crate::reference::Reference;
+use crate::store::{Adding, ImageRecord, Store};
+
+/// What an OCI index says an image is called.
+const CONTAINERD_NAME: &str = "io.containerd.image.name";
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// Indexes in indexes are followed so far.
+const DEEPEST: usize = 4;
+
+/// An image that was loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// Its id.
+    pub id: Digest,
+    /// Its names, as the archive gave them.
+    pub names: Vec<Reference>,
+}
+
+/// How to load.
+#[derive(Clone, Debug, Default)]
+pub struct Loading {
+    /// Which of an index's images; the one for this machine, if none is said.
+    pub platform: Option<Platform>,
+}
+
+/// Loads the images of an archive that comes once, compressed or not.
+///
+/// # Errors
+/// [`Kind::Invalid`] for what is no archive of images; what the layers gave.
+/// Images that came before it stay.
+pub fn load_stream(store: &Store, stream: impl Read, how: &Loading) -> Result<Vec<Loaded>> {
+    let adding = store.adding()?;
+    let source = Source::of_stream(store, &adding, decompress(stream)?)?;
+    load(store, &adding, &source, how)
+}
+
+/// Loads the images of an archive. One that is not compressed is read where it
+/// has to be: layers that are here already are not read at all, the others side
+/// by side.
+///
+/// # Errors
+/// As [`load_stream`].
+pub fn load_file(store: &Store, mut file: File, how: &Loading) -> Result<Vec<Loaded>> {
+    let mut head = [0; 512];
+    let is_tar = file.read_exact(&mut head).is_ok() && head.get(257..262) == Some(b"ustar");
+    if file.rewind().is_err() || !is_tar {
+        return load_stream(store, file, how);
+    }
+    let adding = store.adding()?;
+    load(store, &adding, &Source::of_file(file)?, how)
+}
+
+/// Loads the images of an OCI image layout.
+///
+/// # Errors
+/// As [`load_stream`].
+pub fn load_dir(store: &Store, dir: &Path, how: &Loading) -> Result<Vec<Loaded>> {
+    let adding = store.adding()?;
+    load(store, &adding, &Source::Dir(dir.to_owned()), how)
+}
+
+fn load(store: &Store, adding: &Adding, source: &Source, how: &Loading) -> Result<Vec<Loaded>> {
+    if let Some(listed) = source.document("manifest.json")? {
+        let listed: Vec<Listed> = serde_json::from_slice(&listed).map_err(|error| {
+            Error::new(Kind::Invalid, format!("the archive's manifest.json is malformed: {error}"))
+        })?;
+        return listed.iter().map(|image| load_listed(store, adding, source, image)).collect();
+    }
+    let Some(index) = source.document("index.json")? else {
+        return Err(Error::new(
+            Kind::Invalid,
+            "this is no archive of images: it has neither manifest.json nor index.json",
+        )
+        .hint("a root file system's archive becomes an image by `runion import`"));
+    };
+    let Document::Index(index) = Document::parse(&index, None)? else {
+        return Err(Error::new(Kind::Invalid, "the layout's index.json is no index"));
+    };
+    load_layout(store, adding, source, &index, how)
+}
+
+fn load_listed(store: &Store, adding: &Adding, source: &Source, image: &Listed) -> Result<Loaded> {
+    let names = image.repo_tags.iter().map(|name| Reference::parse(name)).collect::<Result<Vec<_>>>()?;
+    let bytes = source.expect(&image.config)?;
+    let config = ImageConfig::parse(&bytes)?;
+    let (listed, known) = (image.layers.len(), config.rootfs.diff_ids.len());
+    if listed != known {
+        let message =
+            format!("the archive lists {listed} layers of {} and its configuration {known}", image.config);
+        return Err(Error::new(Kind::Invalid, message));
+    }
+    let layers: Vec<(&str, Digest)> =
+        image.layers.iter().map(String::as_str).zip(config.rootfs.diff_ids).collect();
+    take_layers(store, adding, source, &layers)?;
+    named(store, store.add_image(adding, &bytes, None)?, names)
+}
+
+fn load_layout(
+    store: &Store,
+    adding: &Adding,
+    source: &Source,
+    index: &Index,
+    how: &Loading,
+) -> Result<Vec<Loaded>> {
+    let mut loaded = Vec::new();
+    for descriptor in &index.manifests {
+        let name = [CONTAINERD_NAME, REF_NAME].iter().find_map(|key| descriptor.annotations.get(*key));
+        let Some((bytes, manifest)) = manifest_of(source, index_blob(descriptor.digest), how, DEEPEST)?
+        else {
+            continue;
+        };
+        let config_bytes = source.expect(&index_blob(manifest.config.digest))?;
+        manifest.config.verify(&config_bytes)?;
+        let config = ImageConfig::parse(&config_bytes)?;
+        config.check_layers(&manifest)?;
+        let paths: Vec<String> = manifest.layers.iter().map(|layer| index_blob(layer.digest)).collect();
+        let layers: Vec<(&str, Digest)> =
+            paths.iter().map(String::as_str).zip(config.rootfs.diff_ids).collect();
+        take_layers(store, adding, source, &layers)?;
+        let record = store.add_image(adding, &config_bytes, Some(&bytes))?;
+        // A bare tag says nothing of the repository.
+        let names =
+            name.filter(|name| name.contains([':', '/'])).map(|name| Reference::parse(name)).transpose()?;
+        loaded.push(named(store, record, names.into_iter().collect())?);
+    }
+    if loaded.is_empty() {
+        return Err(Error::new(Kind::NotFound, "the layout has no image for this platform"));
+    }
+    Ok(loaded)
+}
+
+/// The manifest at a path, over indexes; `None` for what is no image.
+fn manifest_of(
+    source: &Source,
+    path: String,
+    how: &Loading,
+    deepest: usize,
+) -> Result<Option<(Vec<u8>, Manifest)>> {
+    let bytes = source.expect(&path)?;
+    let named = path.rsplit('/').next().and_then(Digest::from_hex);
+    if named.is_some_and(|named| named != Digest::of(&bytes)) {
+        return Err(Error::new(Kind::Corrupt, format!("{path} of the archive is not what its name says")));
+    }
+    match Document::parse(&bytes, None)? {
+        Document::Manifest(manifest) if crate::document::media::is_config(&manifest.config.media_type) => {
+            Ok(Some((bytes, *manifest)))
+        }
+        // An artifact of another kind.
+        Document::Manifest(_) => Ok(None),
+        Document::Index(index) => {
+            let Some(deepest) = deepest.checked_sub(1) else {
+                return Err(Error::new(
+                    Kind::Limit,
+                    format!("more than {DEEPEST} indexes lead to each other"),
+                ));
+            };
+            let platform = how.platform.clone().unwrap_or_else(Platform::host);
+            manifest_of(source, index_blob(index.choose(&platform)?.digest), how, deepest)
+        }
+    }
+}
+
+fn index_blob(digest: Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+fn named(store: &Store, record: ImageRecord, names: Vec<Reference>) -> Result<Loaded> {
+    for name in &names {
+        store.tag(record.id, name)?;
+    }
+    Ok(Loaded { id: record.id, names })
+}
+
+/// Takes layers in, side by side. The first error ends it.
+fn take_layers(store: &Store, adding: &Adding, source: &Source, layers: &[(&str, Digest)]) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<()> {
+        while let Some((path, diff_id)) = layers.get(next.fetch_add(1, Ordering::Relaxed)) {
+            source
+                .layer(store, adding, path, *diff_id)
+                .inspect_err(|_| next.store(layers.len(), Ordering::Relaxed))?;
+        }
+        Ok(())
+    };
+    let at_once = std::thread::available_parallelism().map_or(1, usize::from).min(layers.len());
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..at_once).map(|_| scope.spawn(work)).collect();
+        let mut results = workers.into_iter().map(|worker| worker.join());
+        let died = |_| Err(Error::new(Kind::System, "a thread that took layers in died"));
+        results.try_for_each(|result| result.unwrap_or_else(died))
+    })
+    .context(|| "load an image")
+}

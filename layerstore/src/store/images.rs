@@ -1,0 +1,330 @@
+//! Images: their records, and finding them by what users call them.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+
+use rustix::fs::FlockOperation;
+
+use super::names::{self, not_found};
+use super::{Adding, ImageRecord, Store};
+use crate::digest::Digest;
+use crate::document::{ImageConfig, Manifest};
+use crate::error::{Context, Error, Kind, Result};
+use crate::index;
+use crate::layer::apply;
+use crate::object::{ObjectId, VerityHash};
+use crate::reference::{IdPrefix, Reference};
+use crate::tree::Tree;
+
+/// An image that is here.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// What is remembered of it.
+    pub record: ImageRecord,
+    /// Its names, as references are displayed, sorted.
+    pub names: Vec<Reference>,
+}
+
+/// Proof that an image's files stay while it is held.
+pub struct InUse {
+    _record: File,
+}
+
+impl Image {
+    /// Its id: the digest of its configuration.
+    pub fn id(&self) -> Digest {
+        self.record.id
+    }
+}
+
+impl Store {
+    fn record_path(&self, id: Digest) -> PathBuf {
+        self.root.join(format!("images/{}.json", id.hex()))
+    }
+
+    pub(super) fn blob_path(&self, digest: Digest) -> PathBuf {
+        self.root.join(format!("blobs/sha256/{}", digest.hex()))
+    }
+
+    pub(super) fn index_path(&self, chain: Digest) -> PathBuf {
+        self.root.join(format!("indexes/{}.erofs", chain.hex()))
+    }
+
+    pub(super) fn record(&self, id: Digest) -> Result<ImageRecord> {
+        self.read(&self.record_path(id))?.ok_or_else(|| not_found(&id.to_string()))
+    }
+
+    /// The records of all images, in no order.
+    pub(super) fn records(&self) -> Result<Vec<ImageRecord>> {
+        // One that was listed may be gone by now.
+        let records = self.digests_in("images", ".json")?.into_iter();
+        records.filter_map(|id| self.read(&self.record_path(id)).transpose()).collect()
+    }
+
+    /// All images, in no order.
+    pub fn images(&self) -> Result<Vec<Image>> {
+        let names = self.names()?;
+        let mut images: Vec<Image> =
+            self.records()?.into_iter().map(|record| Image { record, names: Vec::new() }).collect();
+        let by_id: std::collections::HashMap<Digest, usize> =
+            images.iter().enumerate().map(|(at, image)| (image.id(), at)).collect();
+        for (name, id) in &names {
+            if let Some(image) = by_id.get(id).and_then(|&at| images.get_mut(at)) {
+                image.names.push(Reference::parse(name)?);
+            }
+        }
+        Ok(images)
+    }
+
+    /// The image a user means: a name, a name with a digest, or an id or the
+    /// beginning of one.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`], or [`Kind::Invalid`] for what is no reference, or the
+    /// beginning of several ids.
+    pub fn find(&self, text: &str) -> Result<Image> {
+        let names = self.names()?;
+        let reference = Reference::parse(text);
+        let by_name = match &reference {
+            Ok(reference) if reference.digest().is_none() => names.get(&names::key(reference)?).copied(),
+            _ => None,
+        };
+        let id = match (by_name, &reference, IdPrefix::parse(text)) {
+            (Some(id), _, _) => id,
+            (None, _, Some(prefix)) => self.by_prefix(text, &prefix)?,
+            (None, Ok(reference), None) => self.by_digest(reference)?,
+            (None, Err(error), None) => return Err(error.clone()),
+        };
+        let record = self.record(id)?;
+        let names = names.iter().filter(|(_, named)| **named == id);
+        let names = names.map(|(name, _)| Reference::parse(name)).collect::<Result<_>>()?;
+        Ok(Image { record, names })
+    }
+
+    fn by_prefix(&self, text: &str, prefix: &IdPrefix) -> Result<Digest> {
+        let ids = self.digests_in("images", ".json")?;
+        let mut matching = ids.into_iter().filter(|id| prefix.matches(id));
+        match (matching.next(), matching.next()) {
+            (Some(id), None) => Ok(id),
+            (None, _) => Err(not_found(text)),
+            (Some(_), Some(_)) => {
+                Err(Error::new(Kind::Invalid, format!("several images' ids begin with {text}"))
+                    .hint("give more digits"))
+            }
+        }
+    }
+
+    fn by_digest(&self, reference: &Reference) -> Result<Digest> {
+        let Some(digest) = reference.digest() else { return Err(not_found(&reference.to_string())) };
+        let wanted = format!("{}@{digest}", reference.repository().canonical());
+        let found = self.records()?.into_iter().find(|record| record.digests.contains(&wanted));
+        found.map(|record| record.id).ok_or_else(|| not_found(&reference.to_string()))
+    }
+
+    /// An image's configuration.
+    pub fn config(&self, image: &ImageRecord) -> Result<ImageConfig> {
+        ImageConfig::parse(&self.blob(image.id)?)
+    }
+
+    /// A document kept as it came: a configuration or a manifest.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`] where it is not what its name says.
+    pub fn blob(&self, digest: Digest) -> Result<Vec<u8>> {
+        let path = self.blob_path(digest);
+        let bytes = std::fs::read(&path).context(|| format!("read {}", path.display()))?;
+        match Digest::of(&bytes) == digest {
+            true => Ok(bytes),
+            false => Err(Error::new(Kind::Corrupt, format!("{} is not what it was", path.display()))
+                .hint("`runion fsck --repair` removes what is broken")),
+        }
+    }
+
+    fn add_blob(&self, bytes: &[u8]) -> Result<Digest> {
+        let digest = Digest::of(bytes);
+        let path = self.blob_path(digest);
+        if !path.exists() {
+            self.replace(&path, bytes)?;
+        }
+        Ok(digest)
+    }
+
+    /// Adds an image whose layers are all here. One that is here already learns
+    /// of the manifest.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] for a layer that is not here; what applying the layers
+    /// gave.
+    pub fn add_image(&self, _adding: &Adding, config: &[u8], manifest: Option<&[u8]>) -> Result<ImageRecord> {
+        let parsed = ImageConfig::parse(config)?;
+        if let Some(manifest) = manifest {
+            parsed.check_layers(&Manifest::parse(manifest, None)?)?;
+        }
+        let layers = parsed.rootfs.diff_ids;
+        let index = self.index_of(&layers)?;
+        let id = self.add_blob(config)?;
+        let manifests: Vec<Digest> =
+            manifest.map(|bytes| self.add_blob(bytes)).transpose()?.into_iter().collect();
+        self.change_names(|_| {
+            let known = self.read::<ImageRecord>(&self.record_path(id))?;
+            let mut record = known.clone().unwrap_or(ImageRecord {
+                id,
+                layers,
+                index,
+                manifests: vec![],
+                digests: vec![],
+            });
+            record.index = index;
+            for manifest in manifests {
+                if !record.manifests.contains(&manifest) {
+                    record.manifests.push(manifest);
+                }
+            }
+            self.rewrite(known.as_ref(), &record)?;
+            Ok(record)
+        })
+    }
+
+    /// Remembers that an image has this digest in a repository.
+    pub fn note_digest(
+        &self,
+        id: Digest,
+        repository: &crate::reference::Repository,
+        digest: Digest,
+    ) -> Result<()> {
+        let noted = format!("{}@{digest}", repository.canonical());
+        self.change_names(|_| {
+            let known = self.record(id)?;
+            let mut record = known.clone();
+            if !record.digests.contains(&noted) {
+                record.digests.push(noted);
+                record.digests.sort();
+            }
+            self.rewrite(Some(&known), &record)
+        })
+    }
+
+    /// Writes a record that has changed. Who uses the image has a lock on the
+    /// file itself: it is written in place of the old one, which they keep.
+    fn rewrite(&self, known: Option<&ImageRecord>, record: &ImageRecord) -> Result<()> {
+        match known == Some(record) {
+            true => Ok(()),
+            false => self.write(&self.record_path(record.id), record),
+        }
+    }
+
+    /// The index of an image of these layers, made if it is not there; its
+    /// digest.
+    pub(super) fn index_of(&self, layers: &[Digest]) -> Result<ObjectId> {
+        let path = self.index_path(chain_id(layers));
+        if path.exists() {
+            return digest_of(&path);
+        }
+        let tree = self.tree(layers)?;
+        let mut staged = self.stage()?;
+        let digest = {
+            let to = std::io::BufWriter::with_capacity(1 << 20, staged.file());
+            let mut hashing = Verity { to, hash: VerityHash::new() };
+            let written = index::write(&tree, &mut hashing).and_then(|()| Ok(hashing.flush()?));
+            written.context(|| format!("write {}", path.display()))?;
+            hashing.hash.finish()
+        };
+        staged.publish(&path)?;
+        Ok(digest)
+    }
+
+    /// The files of these layers, merged; the bottom layer first.
+    pub fn tree(&self, layers: &[Digest]) -> Result<Tree> {
+        let mut tree = Tree::new();
+        for diff_id in layers {
+            let layer = self.layer(*diff_id)?;
+            let layer =
+                layer.ok_or_else(|| Error::new(Kind::NotFound, format!("no such layer: {diff_id}")))?;
+            let framing = layer.framing()?;
+            apply::apply(&mut tree, framing.entries(&self.limits)?, &self.limits)
+                .context(|| format!("layer {diff_id}"))?;
+        }
+        Ok(tree)
+    }
+
+    /// Where an image's index is, for a union's lower.
+    pub fn index_file(&self, image: &ImageRecord) -> PathBuf {
+        self.index_path(chain_id(&image.layers))
+    }
+
+    /// Holds an image: it is not removed while the proof is there.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`].
+    pub fn hold(&self, id: Digest) -> Result<InUse> {
+        let held = format!("images/{}.lock", id.hex());
+        let lock = self.lock(&held, FlockOperation::LockShared)?;
+        self.record(id)?;
+        Ok(InUse { _record: lock })
+    }
+
+    /// Removes an image with all its names; its layers stay until
+    /// [`Store::collect`].
+    ///
+    /// # Errors
+    /// [`Kind::InUse`] while somebody holds it.
+    pub fn remove_image(&self, id: Digest) -> Result<()> {
+        self.change_names(|names| {
+            self.record(id)?;
+            let lock = self.root.join(format!("images/{}.lock", id.hex()));
+            if let Ok(held) = File::open(&lock) {
+                if !self.try_lock(&held)? {
+                    return Err(Error::new(Kind::InUse, format!("the image {} is in use", short(&id))));
+                }
+            }
+            self.remove_file(&self.record_path(id))?;
+            self.remove_file(&lock)?;
+            self.sync_dir(&self.root.join("images"))?;
+            // A kill before they are gone leaves names that lead nowhere, which
+            // are nobody's.
+            names.retain(|_, named| *named != id);
+            Ok(())
+        })
+    }
+}
+
+/// The first twelve digits, as images are listed.
+pub fn short(id: &Digest) -> String {
+    id.hex().chars().take(12).collect()
+}
+
+/// What a stack of layers is called, the bottom first (OCI image specification,
+/// "Layer ChainID"); of none at all, the digest of nothing.
+pub(super) fn chain_id(layers: &[Digest]) -> Digest {
+    let mut rest = layers.iter();
+    let first = rest.next().copied().unwrap_or_else(|| Digest::of(b""));
+    rest.fold(first, |chain, layer| Digest::of(format!("{chain} {layer}").as_bytes()))
+}
+
+/// The fs-verity digest of a file.
+pub(super) fn digest_of(path: &std::path::Path) -> Result<ObjectId> {
+    let reading = || format!("read {}", path.display());
+    let mut hashing = Verity { to: std::io::sink(), hash: VerityHash::new() };
+    let mut file = File::open(path).context(reading)?;
+    std::io::copy(&mut file, &mut hashing).context(reading)?;
+    Ok(hashing.hash.finish())
+}
+
+/// Writes on, and computes the fs-verity digest.
+struct Verity<W> {
+    to: W,
+    hash: VerityHash,
+}
+
+impl<W: Write> Write for Verity<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.to.write(bytes)?;
+        self.hash.update(bytes.get(..written).unwrap_or_default());
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.to.flush()
+    }
+}

@@ -1,0 +1,110 @@
+//! The store on disk: images by name, built from layers and objects.
+//!
+//! `LAYOUT.md` draws the tree. Nothing is reachable before the image's record
+//! is there, which is written last, by one rename: a kill at any instant leaves
+//! what was, and perhaps files that no record leads to, which [`Store::gc`]
+//! removes.
+//!
+//! # Locks
+//! - `lock`: shared by everybody who adds to the store, from the first byte to
+//!   the record; exclusive for who removes what no record leads to.
+//! - `names.lock`: exclusive for a change of names or records, for an instant.
+//! - An image's record: shared by who uses its files, exclusive for who removes
+//!   it.
+//!
+//! They are taken in this order. All are `flock`s: the kernel gives them back
+//! when a process dies.
+
+mod disk;
+mod fsck;
+mod gc;
+mod images;
+mod layers;
+mod names;
+mod record;
+
+pub use fsck::{Finding, Repair};
+pub use gc::Collected;
+pub use images::{Image, InUse};
+pub use layers::Layer;
+pub use record::{Blob, ImageRecord, LayerRecord};
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::layer::Limits;
+use crate::pool::Pool;
+
+/// The format of the tree on disk; another number is another format.
+const VERSION: &str = "1";
+
+/// An open store. Threads may share it.
+pub struct Store {
+    root: PathBuf,
+    pool: Pool,
+    /// What a layer may cost.
+    pub limits: Limits,
+}
+
+/// Proof that nobody removes what no record leads to.
+pub struct Adding {
+    _lock: File,
+}
+
+impl Store {
+    /// The store in this directory, made if it is not there.
+    ///
+    /// # Errors
+    /// A sentence that names the directory; a store of another format is left
+    /// alone.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Store> {
+        let root = root.into();
+        let opening = || format!("open the store {}", root.display());
+        let pool = Pool::open(&root).context(opening)?;
+        for dir in ["layers", "images", "blobs/sha256", "indexes"] {
+            std::fs::create_dir_all(root.join(dir)).context(opening)?;
+        }
+        let store = Store { root, pool, limits: Limits::default() };
+        store.check_version()?;
+        Ok(store)
+    }
+
+    fn check_version(&self) -> Result<()> {
+        let path = self.root.join("version");
+        match std::fs::read_to_string(&path) {
+            Ok(found) if found.trim_end() == VERSION => Ok(()),
+            Ok(found) => {
+                let message = format!("the store {} has format {:?}", self.root.display(), found.trim_end());
+                Err(Error::new(Kind::Invalid, message).hint(format!(
+                    "this program knows format {VERSION} only; use the one that made the store"
+                )))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                self.replace(&path, format!("{VERSION}\n").as_bytes())
+            }
+            Err(error) => Err(error).context(|| format!("read {}", path.display())),
+        }
+    }
+
+    /// Where it is.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The contents of files.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// The directory a union is given beside an image's index.
+    pub fn objects(&self) -> PathBuf {
+        self.root.join("objects")
+    }
+
+    /// Begins to add: until the proof is dropped nothing that is added is
+    /// removed for lack of a record.
+    pub fn adding(&self) -> Result<Adding> {
+        Ok(Adding { _lock: self.lock("lock", rustix::fs::FlockOperation::LockShared)? })
+    }
+}
