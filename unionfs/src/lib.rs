@@ -51,8 +51,6 @@ mod sys;
 pub use config::Config;
 pub use error::{Error, Result};
 
-use std::os::fd::AsFd;
-
 use rustix::io::Errno;
 
 use ids::IdMap;
@@ -118,7 +116,7 @@ impl Union {
                 "a union needs at least one layer\nhint: give lowerdir=DIR",
             ));
         };
-        let stat = sys::at::stat_fd(top.fd(&layers.fds)?.as_fd())?;
+        let stat = top.hold(&layers.fds)?.object().stat()?;
         let side = if merged.upper.is_some() { Side::Upper } else { Side::Lower };
         let key = Key { side, device: layers.device(&stat), ino: stat.ino };
         let (table, root) = Table::new(Body::Dir(Box::new(Dir {

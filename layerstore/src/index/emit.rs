@@ -13,11 +13,11 @@ use crate::error::Result;
 use crate::tree::{Content, Node, NodeId};
 
 /// Writes what was planned.
-pub fn emit(plan: &Plan<'_>, to: impl Write) -> Result<()> {
+pub fn emit(plan: &Plan<'_>, uuid: [u8; 16], to: impl Write) -> Result<()> {
     let mut out = Out { to: BufWriter::new(to), at: 0 };
     out.put(header(plan).as_bytes())?;
     out.fill_up_to(SUPERBLOCK_AT)?;
-    out.put(superblock(plan)?.as_bytes())?;
+    out.put(superblock(plan, uuid)?.as_bytes())?;
     for inode in &plan.inodes {
         out.fill_up_to(inode.at)?;
         out.put(&head(plan, inode)?)?;
@@ -71,7 +71,7 @@ fn header(plan: &Plan<'_>) -> Header {
     }
 }
 
-fn superblock(plan: &Plan<'_>) -> Result<Superblock> {
+fn superblock(plan: &Plan<'_>, uuid: [u8; 16]) -> Result<Superblock> {
     let root = plan.inodes.first().ok_or_else(lost)?;
     let (seconds, nanoseconds) = plan.epoch;
     Ok(Superblock {
@@ -85,6 +85,7 @@ fn superblock(plan: &Plan<'_>) -> Result<Superblock> {
         build_time_nsec: nanoseconds.into(),
         blocks: block_number(plan.end)?.into(),
         xattr_blkaddr: block_number(plan.shared_at)?.into(),
+        uuid,
         ..Superblock::default()
     })
 }

@@ -33,13 +33,14 @@ use std::io::Write;
 use crate::error::Result;
 use crate::tree::Tree;
 
-/// Writes the index of a tree.
+/// Writes the index of a tree. By `uuid` unions tell it from other images when
+/// they look for the file that a copy was made of.
 ///
 /// # Errors
 /// `Invalid` for a tree that is none: a directory with two names, a name with a
 /// slash, a target that is empty; `Limit` for what the format cannot hold: a name
 /// over 255 bytes, attributes of 64 KiB, a device number over 32 bits. And
 /// whatever writing gives.
-pub fn write(tree: &Tree, to: impl Write) -> Result<()> {
-    emit::emit(&plan::Plan::new(tree)?, to)
+pub fn write(tree: &Tree, uuid: [u8; 16], to: impl Write) -> Result<()> {
+    emit::emit(&plan::Plan::new(tree)?, uuid, to)
 }

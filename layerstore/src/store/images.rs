@@ -226,7 +226,8 @@ impl Store {
         let digest = {
             let to = std::io::BufWriter::with_capacity(1 << 20, staged.file());
             let mut hashing = Verity { to, hash: VerityHash::new() };
-            let written = index::write(&tree, &mut hashing).and_then(|()| Ok(hashing.flush()?));
+            let written =
+                index::write(&tree, uuid_of(layers), &mut hashing).and_then(|()| Ok(hashing.flush()?));
             written.context(|| format!("write {}", path.display()))?;
             hashing.hash.finish()
         };
@@ -300,6 +301,13 @@ pub(super) fn chain_id(layers: &[Digest]) -> Digest {
     let mut rest = layers.iter();
     let first = rest.next().copied().unwrap_or_else(|| Digest::of(b""));
     rest.fold(first, |chain, layer| Digest::of(format!("{chain} {layer}").as_bytes()))
+}
+
+/// Tells an index from others: the beginning of its layers' chain id.
+fn uuid_of(layers: &[Digest]) -> [u8; 16] {
+    let mut uuid = [0; 16];
+    uuid.iter_mut().zip(chain_id(layers).bytes()).for_each(|(to, byte)| *to = *byte);
+    uuid
 }
 
 /// The fs-verity digest of a file.

@@ -178,7 +178,7 @@ fn what_cannot_be_is_refused() {
         add(&mut tree, dir, b"file", Content::Fifo);
         written(&tree);
         spoil(&mut tree);
-        let error = layerstore::index::write(&tree, Vec::new()).unwrap_err();
+        let error = layerstore::index::write(&tree, [0; 16], Vec::new()).unwrap_err();
         assert!(error.kind() == kind && error.message().contains(words), "{words}: {error}");
     }
 }

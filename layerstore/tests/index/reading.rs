@@ -10,7 +10,7 @@ use unionfs::image::{Contents, Index, Kind, Nid};
 /// The index of a tree.
 pub fn written(tree: &Tree) -> Vec<u8> {
     let mut bytes = Vec::new();
-    layerstore::index::write(tree, &mut bytes).unwrap();
+    layerstore::index::write(tree, [7; 16], &mut bytes).unwrap();
     bytes
 }
 
