@@ -202,3 +202,58 @@ fn object_digest(nid: Nid, value: &[u8]) -> Result<Option<&[u8; 32]>> {
         (algorithm, _) => Err(unsupported(format_args!("{nid} with a digest of algorithm {algorithm}"))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_pieces_read_as_one() {
+        let data = Data { blocks: b"0123", tail: b"45" };
+        for offset in 0..8 {
+            for len in 0..8 {
+                let mut buffer = vec![b'-'; len];
+                let read = data.read_at(offset as u64, &mut buffer);
+                let expected = &b"012345"[offset.min(6)..(offset + len).min(6).max(offset.min(6))];
+                assert_eq!(&buffer[..read], expected, "{len} from {offset}");
+                assert!(buffer[read..].iter().all(|&byte| byte == b'-'));
+            }
+        }
+        assert_eq!(data.read_at(u64::MAX, &mut [0; 4]), 0);
+    }
+
+    #[test]
+    fn blocks_are_cut_from_pieces() {
+        let data = Data { blocks: b"01234567", tail: b"89" };
+        assert_eq!(
+            [0, 1, 2, 3, usize::MAX].map(|number| data.block(number, 4)),
+            [&b"0123"[..], b"4567", b"89", b"", b""]
+        );
+        let plain = Data { blocks: b"012345", tail: b"" };
+        assert_eq!([0, 1, 2].map(|number| plain.block(number, 4)), [&b"0123"[..], b"45", b""]);
+    }
+
+    #[test]
+    fn a_redirect_stays_below_the_pool() {
+        assert_eq!(object_path(b"/ab/cd"), Some(&b"ab/cd"[..]));
+        for path in [&b""[..], b"/", b"ab/cd", b"//ab", b"/ab/", b"/ab//cd", b"/../ab", b"/ab/.", b"/a\0b"] {
+            assert_eq!(object_path(path), None, "{}", path.escape_ascii());
+        }
+        assert_eq!(object_path(&[b"/", &[b'n'; 4096][..]].concat()), None);
+    }
+
+    #[test]
+    fn a_digest_is_of_a_known_kind() {
+        let digest =
+            |head: &[u8], len| object_digest(Nid(1), &[head, &vec![7; len]].concat()).map(|d| d.copied());
+        assert_eq!(digest(&[], 0).unwrap(), None);
+        assert_eq!(digest(&[0, 4, 0, 0], 0).unwrap(), None);
+        assert_eq!(digest(&[0, 36, 0, 1], 32).unwrap(), Some([7; 32]));
+        assert_eq!(digest(&[0, 68, 0, 2], 64).unwrap_err().errno(), Errno::OPNOTSUPP);
+        for (head, len) in
+            [(&[0, 4][..], 0), (&[1, 36, 0, 1], 32), (&[0, 36, 1, 1], 32), (&[0, 35, 0, 1], 32)]
+        {
+            assert_eq!(digest(head, len).unwrap_err().errno(), Errno::UCLEAN, "{head:?}");
+        }
+    }
+}

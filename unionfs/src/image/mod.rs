@@ -18,6 +18,8 @@
 //!   `trusted.overlay.overlay.`, a whiteout of the tree is an empty regular file
 //!   with `trusted.overlay.overlay.whiteout`, and its directory has
 //!   `trusted.overlay.overlay.whiteouts`. To undo that is for who shows the tree.
+//!   (Images of composefs's own tools also have whiteouts named `00` to `ff` in an
+//!   opaque root: what hides the pool from kernels without data-only layers.)
 //! - The superblock's checksum is not looked at: an image's digest says more.
 
 mod data;
@@ -385,4 +387,35 @@ fn corrupt(what: impl fmt::Display) -> Error {
 #[cold]
 fn unsupported(what: impl fmt::Display) -> Error {
     Error::new(Errno::OPNOTSUPP, format!("the image index has {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_has_twelve_bits_and_twenty() {
+        assert_eq!(device(Kind::Char, 0x0103), (1, 3));
+        assert_eq!(device(Kind::Block, u32::MAX), (0xfff, 0xf_ffff));
+        assert_eq!(device(Kind::Block, 0x1234_5678), (0x456, 0x1_2378));
+        assert_eq!(device(Kind::File, 0x0103), (0, 0));
+    }
+
+    #[test]
+    fn attributes_begin_with_a_header_of_one_unit() {
+        assert_eq!([0, 1, 2, u16::MAX].map(xattrs_len), [0, 12, 16, 262_148]);
+    }
+
+    /// What an index is shared by.
+    const fn is_shared<T: Send + Sync>() {}
+    const _: () = is_shared::<Index>();
+
+    #[test]
+    fn any_bytes_are_an_error() {
+        for len in [0, 1, 1023, 1024, 1151, 1152, 4096] {
+            for byte in [0, 1, 0xff] {
+                assert!(Index::from_bytes(vec![byte; len]).is_err(), "{len} bytes of {byte}");
+            }
+        }
+    }
 }

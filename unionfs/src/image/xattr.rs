@@ -163,3 +163,20 @@ fn entry_len(head: &XattrEntry) -> usize {
 fn broken(nid: Nid) -> crate::Error {
     corrupt(format_args!("the attributes of {nid}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_three_pieces() {
+        let xattr = Xattr { prefix: b"trusted.", infix: b"overlay.", suffix: b"opaque", value: b"y" };
+        assert!(xattr.is_named(b"trusted.overlay.opaque"));
+        assert_eq!(xattr.name(), b"trusted.overlay.opaque");
+        for other in
+            [&b"trusted.overlay.opaqu"[..], b"trusted.overlay.opaquer", b"trusted.opaque", b"opaque", b""]
+        {
+            assert!(!xattr.is_named(other));
+        }
+    }
+}
