@@ -182,3 +182,54 @@ fn what_cannot_be_is_refused() {
         assert!(error.kind() == kind && error.message().contains(words), "{words}: {error}");
     }
 }
+
+/// The index has none; this is one with a table of prefixes put behind it.
+pub fn with_long_prefix() -> Vec<u8> {
+    let mut tree = Tree::new();
+    let id = add(&mut tree, ROOT, b"file", Content::Inline([1].into()));
+    set(&mut tree, id, "trusted.suffix", b"value");
+    let mut bytes = written(&tree);
+    let entry = bytes.windows(11).position(|window| window == b"suffixvalue").unwrap();
+    assert_eq!(bytes[entry - 4..entry], [6, 4, 5, 0]);
+    // The first of the table, whose length, base and infix these are.
+    bytes[entry - 3] = 0x80;
+    let table = u32::try_from(bytes.len() / 4).unwrap();
+    bytes.extend([8, 0, 4]);
+    bytes.extend(b"middle.");
+    bytes.resize(bytes.len().next_multiple_of(4096), 0);
+    // feature_incompat, xattr_prefix_count, xattr_prefix_start
+    bytes[1024 + 80] |= 0x40;
+    bytes[1024 + 91] = 1;
+    bytes[1024 + 92..1024 + 96].copy_from_slice(&table.to_le_bytes());
+    bytes
+}
+
+#[test]
+fn a_prefix_may_be_the_images_own() {
+    let index = Index::from_bytes(with_long_prefix()).unwrap();
+    let file = index.lookup(index.root(), b"file").unwrap().unwrap();
+    assert_eq!(index.xattr(file, b"trusted.middle.suffix").unwrap(), Some(&b"value"[..]));
+    assert_eq!(index.xattr(file, b"trusted.suffix").unwrap(), None);
+}
+
+/// Chunks that are zeros are a hole; those that are somewhere are refused in words.
+#[test]
+fn chunks_are_holes() {
+    let mut tree = Tree::new();
+    let id = add(&mut tree, ROOT, b"file", Content::Object { id: ObjectId([1; 32]), size: 12_345 << 32 });
+    let mut bytes = written(&tree);
+    for name in [&b"overlay.metacopy"[..], b"overlay.redirect"] {
+        let at = bytes.windows(name.len()).position(|window| window == name).unwrap();
+        // An attribute of the user's, that says nothing.
+        bytes[at - 3] = 1;
+    }
+    let contents = |bytes: &[u8]| {
+        let index = Index::from_bytes(bytes.to_vec()).unwrap();
+        let file = index.lookup(index.root(), b"file").unwrap().unwrap();
+        index.contents(file).map(|contents| format!("{contents:?}")).map_err(|error| error.to_string())
+    };
+    assert_eq!(contents(&bytes).unwrap(), format!("Hole {{ size: {} }}", 12_345_u64 << 32), "{id}");
+    let chunks = bytes.windows(28).rposition(|window| window == [0xff; 28]).unwrap();
+    bytes[chunks + 27] = 0;
+    assert!(contents(&bytes).unwrap_err().contains("in chunks"));
+}

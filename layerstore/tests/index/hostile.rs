@@ -59,7 +59,7 @@ fn a_valid_image_is_walked_to_its_end() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 250, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn flipped_bits(flips in vec((any::<u32>(), 0..8_u8), 1..20)) {
@@ -101,7 +101,7 @@ proptest! {
         let mut image = valid()[..1152 + 64].to_vec();
         image.extend(bytes);
         if let Ok(index) = Index::from_bytes(image) {
-            for nid in 0..300 {
+            for nid in 0..100 {
                 ask(&index, Nid(nid));
                 drop(index.lookup(Nid(nid), b"name"));
                 drop(index.entries(Nid(nid), nid).map(|entries| entries.count()));

@@ -87,6 +87,18 @@ fn compare_mounted(place: &Path) {
     let layers = format!("lowerdir={}::{}", at("erofs").display(), at("objects").display());
     let options = format!("ro,metacopy=on,redirect_dir=on,{layers}");
     mount(&[word("-t"), word("overlay"), word("-o"), word(&options), word("overlay"), at("merged").as_ref()]);
+    fs::write(at("prefix"), crate::fixed::with_long_prefix()).unwrap();
+    fs::create_dir(at("other")).unwrap();
+    mount(&[
+        word("-t"),
+        word("erofs"),
+        word("-o"),
+        word("ro,loop"),
+        at("prefix").as_ref(),
+        at("other").as_ref(),
+    ]);
+    let expected = BTreeMap::from([(Box::from(*b"trusted.middle.suffix"), Box::from(*b"value"))]);
+    assert_eq!(xattrs_of(&at("other/file")), expected);
     let mut names = BTreeMap::new();
     count_names(&mixed.tree, ROOT, &mut names);
     let mut seen = 0;

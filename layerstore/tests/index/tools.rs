@@ -76,6 +76,23 @@ fn images_of_mkfs_are_read() {
     }
 }
 
+#[test]
+fn compression_is_refused() {
+    if !is_here("mkfs.erofs") {
+        return;
+    }
+    let scratch = Scratch::new("compressed");
+    let (dir, image) = (scratch.path.join("dir"), scratch.path.join("image"));
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("data"), [1; 100_000]).unwrap();
+    run(Command::new("mkfs.erofs").arg("-zlz4").arg(&image).arg(&dir));
+    let said = match Index::open(fs::File::open(&image).unwrap()) {
+        Ok(index) => index.contents(index.lookup(index.root(), b"data").unwrap().unwrap()).unwrap_err(),
+        Err(error) => error,
+    };
+    assert_eq!(said.errno(), rustix::io::Errno::OPNOTSUPP, "{said}");
+}
+
 fn same(index: &Index, nid: Nid, path: &Path, has_times: bool) {
     let (attr, meta) = (index.attr(nid).unwrap(), fs::symlink_metadata(path).unwrap());
     assert_eq!(u32::from(attr.mode), meta.mode() & 0o7777, "{path:?}");
