@@ -18,6 +18,7 @@
 //! | [`layer`] | a layer's tar stream, taken apart and put together again |
 //! | [`store`] | all of it on disk: images by name, gc, fsck |
 //! | [`archive`] | images in files: `load` and `save` |
+//! | [`registry`], [`credentials`] | images on other machines |
 //! | [`tree`] | an image's merged files in memory |
 //! | [`index`] | its image, that unions and kernels mount |
 //! | [`error`] | what went wrong, in words |
@@ -26,6 +27,7 @@
 
 pub mod archive;
 mod compression;
+pub mod credentials;
 pub mod digest;
 pub mod document;
 pub mod error;
@@ -34,6 +36,7 @@ pub mod layer;
 pub mod object;
 pub mod pool;
 pub mod reference;
+pub mod registry;
 pub mod store;
 pub mod tree;
 

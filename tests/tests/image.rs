@@ -159,7 +159,7 @@ fn same(what: &str, a: &Tree, b: &Tree, ignored: &[Aspect]) {
 }
 
 #[test]
-fn an_image_shows_what_was_archived() {
+fn s103_an_image_shows_what_was_archived() {
     let scene = Scene::new(everything);
     let archived = Tree::read(&scene.root).unwrap();
     let mount = scene.mount(&scene.read_only());
@@ -194,7 +194,7 @@ fn change(root: &Path) {
 }
 
 #[test]
-fn a_union_over_an_image_changes_as_one_over_the_kernels_mount_does() {
+fn s104_a_union_over_an_image_changes_as_one_over_the_kernels_mount_does() {
     let scene = Scene::new(everything);
     let objects = Tree::read(&scene.store.objects()).unwrap();
     let index = fs::read(&scene.index).unwrap();
@@ -218,7 +218,7 @@ fn a_union_over_an_image_changes_as_one_over_the_kernels_mount_does() {
 }
 
 #[test]
-fn directories_and_images_lie_on_each_other() {
+fn s104_directories_and_images_lie_on_each_other() {
     let scene = Scene::new(|root| {
         put(root, "d/image", "i").unwrap();
         put(root, "d/hidden", "i").unwrap();
@@ -251,7 +251,7 @@ fn directories_and_images_lie_on_each_other() {
 }
 
 #[test]
-fn an_object_that_is_lost_or_cut_is_an_error_of_that_file_alone() {
+fn s105_an_object_that_is_lost_or_cut_is_an_error_of_that_file_alone() {
     let scene = Scene::new(|root| {
         put(root, "whole", vec![1; 1000]).unwrap();
         put(root, "cut", vec![2; 1000]).unwrap();

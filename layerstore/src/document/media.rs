@@ -63,7 +63,7 @@ pub fn is_config(media_type: &str) -> bool {
 }
 
 /// Without parameters, in lower case: what two media types are compared by.
-pub(super) fn essence(media_type: &str) -> String {
+pub(crate) fn essence(media_type: &str) -> String {
     let end = media_type.find(';').unwrap_or(media_type.len());
     media_type.get(..end).unwrap_or_default().trim().to_ascii_lowercase()
 }
