@@ -19,6 +19,7 @@
 //! | [`store`] | all of it on disk: images by name, gc, fsck |
 //! | [`archive`] | images in files: `load` and `save` |
 //! | [`registry`], [`credentials`] | images on other machines |
+//! | [`transfer`] | images between the store and registries: `pull` and `push` |
 //! | [`tree`] | an image's merged files in memory |
 //! | [`index`] | its image, that unions and kernels mount |
 //! | [`error`] | what went wrong, in words |
@@ -34,10 +35,12 @@ pub mod error;
 pub mod index;
 pub mod layer;
 pub mod object;
+mod parallel;
 pub mod pool;
 pub mod reference;
 pub mod registry;
 pub mod store;
+pub mod transfer;
 pub mod tree;
 
 #[cfg(test)]

@@ -7,14 +7,14 @@
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::docker::Listed;
 use super::source::Source;
 use crate::compression::decompress;
 use crate::digest::Digest;
 use crate::document::{Document, ImageConfig, Index, Manifest, Platform};
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
+use crate::parallel::each;
 use crate::reference::Reference;
 use crate::store::{Adding, ImageRecord, Store};
 
@@ -190,21 +190,6 @@ fn named(store: &Store, record: ImageRecord, names: Vec<Reference>) -> Result<Lo
 
 /// Takes layers in, side by side. The first error ends it.
 fn take_layers(store: &Store, adding: &Adding, source: &Source, layers: &[(&str, Digest)]) -> Result<()> {
-    let next = AtomicUsize::new(0);
-    let work = || -> Result<()> {
-        while let Some((path, diff_id)) = layers.get(next.fetch_add(1, Ordering::Relaxed)) {
-            source
-                .layer(store, adding, path, *diff_id)
-                .inspect_err(|_| next.store(layers.len(), Ordering::Relaxed))?;
-        }
-        Ok(())
-    };
-    let at_once = std::thread::available_parallelism().map_or(1, usize::from).min(layers.len());
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..at_once).map(|_| scope.spawn(work)).collect();
-        let mut results = workers.into_iter().map(|worker| worker.join());
-        let died = |_| Err(Error::new(Kind::System, "a thread that took layers in died"));
-        results.try_for_each(|result| result.unwrap_or_else(died))
-    })
-    .context(|| "load an image")
+    let at_once = std::thread::available_parallelism().map_or(1, usize::from);
+    each(layers, at_once, |(path, diff_id)| source.layer(store, adding, path, *diff_id))
 }

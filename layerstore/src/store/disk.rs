@@ -54,6 +54,12 @@ impl Store {
         Ok(Staged { store: self, file: file.context(|| format!("create {}", path.display()))?, path })
     }
 
+    /// A file on the store's disk that has no name and ends with its last user.
+    pub(crate) fn scratch(&self) -> Result<File> {
+        let staged = self.stage()?;
+        staged.file.try_clone().context(|| format!("use {}", staged.path.display()))
+    }
+
     /// Replaces a small file by one rename.
     pub(super) fn replace(&self, path: &Path, contents: &[u8]) -> Result<()> {
         let mut staged = self.stage()?;

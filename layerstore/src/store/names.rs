@@ -44,6 +44,11 @@ impl Store {
         })
     }
 
+    /// The image a name leads to at the moment.
+    pub fn name_leads_to(&self, name: &Reference) -> Result<Option<Digest>> {
+        Ok(self.names()?.get(&key(name)?).copied())
+    }
+
     /// Takes a name away; the image stays, perhaps without any.
     ///
     /// # Errors

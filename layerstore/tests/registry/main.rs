@@ -6,6 +6,7 @@ mod protocol;
 mod real;
 mod scripted;
 mod server;
+mod transfer;
 
 use std::time::Duration;
 
