@@ -11,7 +11,7 @@ use unionfs::image::Index;
 use crate::reading::{ordered, tree_of, written};
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn what_is_written_is_read(tree in trees()) {
