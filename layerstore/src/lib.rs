@@ -6,7 +6,8 @@
 //! object pool, named by their fs-verity SHA-256. A union mounts it as
 //! `lowerdir=IMAGE.erofs::OBJECTS`.
 //!
-//! This crate knows bytes, digests and names: no mounts, no processes.
+//! This crate knows bytes, digests and names: no mounts, and no processes but
+//! the programs that keep a user's passwords ([`credentials`]).
 //!
 //! # Map
 //! | module | what |

@@ -52,11 +52,7 @@ impl Client {
     pub fn manifest(&self, reference: &Reference) -> Result<Fetched> {
         let repository = reference.repository();
         self.first_of(repository, |endpoint| {
-            let response = self.ask_manifest(endpoint, Method::GET, reference)?;
-            let response = found(response, endpoint, reference)?;
-            let media_type = header_text(&response, header::CONTENT_TYPE).map(str::to_owned);
-            let said = said_digest(&response)?;
-            let bytes = read_document(response)?;
+            let Sent { media_type, said, bytes } = self.read_manifest(endpoint, reference)?;
             let digest = Digest::of(&bytes);
             for expected in [reference.digest(), said].into_iter().flatten() {
                 if digest != expected {
@@ -156,6 +152,27 @@ impl Client {
         Err(failed.unwrap_or_else(|| Error::new(Kind::NotFound, format!("nobody serves {repository}"))))
     }
 
+    /// A manifest as it was sent, asked for again if the connection broke under it.
+    fn read_manifest(&self, endpoint: &Endpoint, reference: &Reference) -> Result<Sent> {
+        let mut attempt = 0;
+        loop {
+            let response = self.ask_manifest(endpoint, Method::GET, reference)?;
+            let response = found(response, endpoint, reference)?;
+            let media_type = header_text(&response, header::CONTENT_TYPE).map(str::to_owned);
+            let said = said_digest(&response)?;
+            match read_document(response) {
+                Ok(bytes) => return Ok(Sent { media_type, said, bytes }),
+                Err(error) if error.kind() == Kind::System && attempt < self.0.config.retries => {
+                    std::thread::sleep(self.pause(attempt));
+                    attempt += 1;
+                }
+                Err(error) => {
+                    return Err(error.context(format!("cannot get {reference} from {}", endpoint.name)));
+                }
+            }
+        }
+    }
+
     fn ask_manifest(
         &self,
         endpoint: &Endpoint,
@@ -170,6 +187,13 @@ impl Client {
         request.headers.push(("accept", media::ACCEPTED.join(", ")));
         self.send(endpoint, request)
     }
+}
+
+/// What came of a manifest, unchecked.
+struct Sent {
+    media_type: Option<String>,
+    said: Option<Digest>,
+    bytes: Vec<u8>,
 }
 
 /// An answer with what was asked for in it; anything else as an error that

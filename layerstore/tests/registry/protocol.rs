@@ -228,6 +228,24 @@ fn busy_servers_are_asked_again() {
 }
 
 #[test]
+fn a_manifest_that_breaks_off_is_asked_for_again() {
+    let sample = Sample::new("amd64", noise(10));
+    let bytes = sample.bytes.clone();
+    let mut times = 0;
+    let server = Server::start(move |asked| {
+        times += u32::from(asked.path.contains("/manifests/"));
+        manifest_answer(&sample).until(if times < 3 { 20 } else { usize::MAX })
+    });
+    assert_eq!(client().manifest(&reference(&server)).unwrap().bytes, bytes);
+    assert_eq!(server.asked().len(), 3);
+
+    let server = Server::start(move |_| Answer::new(200, bytes.clone()).until(20));
+    let error = client().manifest(&reference(&server)).unwrap_err();
+    assert!(error.message().starts_with("cannot get 127.0.0.1"), "{error}");
+    assert_eq!(server.asked().len(), 4);
+}
+
+#[test]
 fn manifests_are_what_their_digests_say() {
     let sample = Sample::new("amd64", noise(10));
     let digest = Digest::of(&sample.bytes);
