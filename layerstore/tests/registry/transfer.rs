@@ -25,7 +25,12 @@ fn tar(files: &[(&str, Vec<u8>)]) -> Vec<u8> {
         fs::write(path, contents).unwrap();
     }
     let archive = scratch.0.join("layer.tar");
-    run(Command::new("tar").arg("-cf").arg(&archive).arg("-C").arg(scratch.0.join("root")).arg("."));
+    run(Command::new("tar")
+        .args(["--mtime=@0", "--sort=name", "-cf"])
+        .arg(&archive)
+        .arg("-C")
+        .arg(scratch.0.join("root"))
+        .arg("."));
     fs::read(archive).unwrap()
 }
 
