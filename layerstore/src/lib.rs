@@ -21,6 +21,7 @@
 //! | [`archive`] | images in files: `load` and `save` |
 //! | [`registry`], [`credentials`] | images on other machines |
 //! | [`transfer`] | images between the store and registries: `pull` and `push` |
+//! | [`upper`] | what a union changed about an image: `commit` and `diff` |
 //! | [`tree`] | an image's merged files in memory |
 //! | [`index`] | its image, that unions and kernels mount |
 //! | [`error`] | what went wrong, in words |
@@ -43,6 +44,7 @@ pub mod registry;
 pub mod store;
 pub mod transfer;
 pub mod tree;
+pub mod upper;
 
 #[cfg(test)]
 mod scratch;

@@ -102,6 +102,41 @@ impl Tree {
         };
         entries.into_iter().flatten().map(|(name, &id)| (&**name, id))
     }
+
+    /// What has a name in a directory.
+    pub fn child(&self, dir: NodeId, name: &[u8]) -> Option<NodeId> {
+        match &self.get(dir)?.content {
+            Content::Dir(entries) => entries.get(name).copied(),
+            _ => None,
+        }
+    }
+
+    /// Whether a node is a directory.
+    pub fn is_dir(&self, node: NodeId) -> bool {
+        matches!(self.get(node).map(|node| &node.content), Some(Content::Dir(_)))
+    }
+
+    /// Every path and the node it leads to, directories before what is in them;
+    /// without slashes at either end.
+    pub fn paths(&self) -> impl Iterator<Item = (Vec<u8>, NodeId)> {
+        let mut todo = vec![(Vec::new(), ROOT)];
+        std::iter::from_fn(move || {
+            let (path, id) = todo.pop()?;
+            // Last in, first out: in the order of names.
+            let entries: Vec<_> =
+                self.entries(id).map(|(name, child)| (joined(&path, name), child)).collect();
+            todo.extend(entries.into_iter().rev());
+            Some((path, id))
+        })
+    }
+}
+
+/// A path one name longer.
+pub(crate) fn joined(dir: &[u8], name: &[u8]) -> Vec<u8> {
+    match dir {
+        [] => name.to_vec(),
+        dir => [dir, b"/", name].concat(),
+    }
 }
 
 impl Default for Tree {

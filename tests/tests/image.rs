@@ -11,11 +11,13 @@ use std::process::Command;
 
 use layerstore::document::{ImageConfig, RootFs};
 use layerstore::store::Store;
+use layerstore::upper::{Commit, Upper, changes, commit};
 use rustix::fs::{CWD, FileType, Mode, Timespec, Timestamps, XattrFlags, lsetxattr, mknodat, utimensat};
 use tests::mount::{Driver, Layers, Mount, enter_private_namespace};
 use tests::scratch::{Backing, Scratch};
 use tests::stage::put;
 use tests::tree::{Aspect, Tree};
+use unionfs::config::Namespace;
 
 /// What an index does not say as a directory does: whether subdirectories count
 /// as links, when an inode changed, and which number it has.
@@ -215,6 +217,93 @@ fn s104_a_union_over_an_image_changes_as_one_over_the_kernels_mount_does() {
     }
     assert_eq!(index, fs::read(&scene.index).unwrap(), "the index was changed");
     same("objects before, after", &objects, &Tree::read(&scene.store.objects()).unwrap(), &[]);
+}
+
+/// More changes, that a layer has its own words for.
+fn change_more(root: &Path) {
+    change(root);
+    fs::remove_dir_all(root.join("many")).unwrap();
+    fs::create_dir(root.join("many")).unwrap();
+    put(root, "many/00001", "again").unwrap();
+    fs::remove_file(root.join("object")).unwrap();
+    fs::create_dir(root.join("object")).unwrap();
+    put(root, "object/file", "in a directory that was a file").unwrap();
+    put(root, "moved/deep/new", "new").unwrap();
+    fs::rename(root.join("moved"), root.join("d/moved-again")).unwrap();
+    fs::hard_link(root.join("small"), root.join("d/small-too")).unwrap();
+}
+
+/// What a union shows is what the image shows that its upper was committed to.
+fn committed(scene: &Scene, upper: &str, shown: &Tree) {
+    let base = scene.store.images().unwrap().remove(0).record;
+    let path = scene.scratch.path().join(format!("{upper}-upper"));
+    let upper = Upper { path, namespace: Namespace::Trusted };
+    let image = commit(&scene.store, &base, &upper, Commit::default()).unwrap();
+    assert_eq!(image.layers.len(), 2);
+    let index = scene.store.index_file(&image);
+    let layers = Layers { data_only: vec![scene.store.objects()], ..Layers::read_only(&[&index]) };
+    let mount = scene.mount(&layers);
+    same("the union, the image", shown, &Tree::read(mount.path()).unwrap(), &NOT_OURS);
+    mount.unmount().unwrap();
+    scene.store.remove_image(image.id).unwrap();
+}
+
+#[test]
+fn an_upper_becomes_a_layer_that_shows_the_same() {
+    for change in [change, change_more] {
+        let scene = Scene::new(everything);
+        let mount = scene.mount(&scene.layers("ours"));
+        change(mount.path());
+        let ours = Tree::read(mount.path()).unwrap();
+        mount.unmount().unwrap();
+        committed(&scene, "ours", &ours);
+        if let Some((_erofs, kernel)) = scene.kernel("kernels") {
+            change(kernel.path());
+            let theirs = Tree::read(kernel.path()).unwrap();
+            kernel.unmount().unwrap();
+            committed(&scene, "kernels", &theirs);
+        }
+    }
+}
+
+#[test]
+fn changes_are_worded_as_docker_words_them() {
+    let scene = Scene::new(|root| {
+        for path in ["d/kept", "d/changed", "d/gone", "old/file", "again/old", "again/both"] {
+            put(root, path, "o").unwrap();
+        }
+    });
+    let mount = scene.mount(&scene.layers("ours"));
+    let at = |path: &str| mount.path().join(path);
+    append(&at("d/changed"), "more");
+    fs::remove_file(at("d/gone")).unwrap();
+    put(mount.path(), "d/new/file", "n").unwrap();
+    fs::rename(at("old"), at("new")).unwrap();
+    fs::remove_dir_all(at("again")).unwrap();
+    put(mount.path(), "again/both", "n").unwrap();
+    mount.unmount().unwrap();
+    let image = scene.store.images().unwrap().remove(0).record;
+    let tree = scene.store.tree(&image.layers).unwrap();
+    let upper = Upper { path: scene.scratch.path().join("ours-upper"), namespace: Namespace::Trusted };
+    let lines: Vec<String> = changes(&upper, &tree)
+        .unwrap()
+        .iter()
+        .map(|change| format!("{} {}", change.kind.letter(), change.path.escape_ascii()))
+        .collect();
+    let expected = [
+        "C /again",
+        "C /again/both",
+        "D /again/old",
+        "C /d",
+        "C /d/changed",
+        "D /d/gone",
+        "A /d/new",
+        "A /d/new/file",
+        "A /new",
+        "A /new/file",
+        "D /old",
+    ];
+    assert_eq!(lines, expected);
 }
 
 #[test]

@@ -22,7 +22,7 @@ mod marks;
 mod removal;
 #[cfg(test)]
 mod tests;
-mod upper;
+pub mod upper;
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -32,6 +32,8 @@ use rustix::io::Errno;
 use crate::config::Namespace;
 use crate::error::{Error, Result};
 
+pub use crate::ondisk::origin::Origin;
+pub use crate::ondisk::redirect::Redirect;
 pub use apply::apply;
 pub use conflicts::{Conflict, ConflictKind, conflicts};
 pub use removal::remove_tree;

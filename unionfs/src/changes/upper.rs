@@ -1,5 +1,6 @@
 //! One directory of an upper: the names in it, and what their marks mean.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -120,6 +121,22 @@ pub fn read(directory: BorrowedFd<'_>, namespace: Namespace) -> Result<Vec<Entry
 impl Entry {
     fn is_whiteout(&self) -> bool {
         matches!(self.kind, EntryKind::Whiteout)
+    }
+}
+
+/// The attributes of what has a name in a directory, or of the directory for an
+/// empty name, as the union shows them: without its marks, sorted by name.
+///
+/// # Errors
+/// What the file system gave.
+pub fn attributes(
+    directory: BorrowedFd<'_>,
+    name: &[u8],
+    namespace: Namespace,
+) -> Result<Vec<(CString, Vec<u8>)>> {
+    match name {
+        [] => marks::visible_attributes(Target::Fd(directory), namespace),
+        name => marks::visible_attributes(Target::At(directory, Name::new(name)?), namespace),
     }
 }
 

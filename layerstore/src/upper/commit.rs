@@ -1,0 +1,52 @@
+//! An upper as one more layer of an image.
+
+use std::io::{BufReader, BufWriter, Write};
+
+use super::{Upper, layer};
+use crate::document::{Execution, History, ImageConfig};
+use crate::error::{Context, Error, Kind, Result};
+use crate::store::{ImageRecord, Store};
+
+/// What a commit says of itself, beside the layer.
+#[derive(Clone, Debug, Default)]
+pub struct Commit {
+    /// What is run, and how, where that changes.
+    pub config: Option<Execution>,
+    /// Who.
+    pub author: Option<String>,
+    /// Why.
+    pub comment: Option<String>,
+    /// By what: a command.
+    pub created_by: Option<String>,
+    /// When, as RFC 3339 has it.
+    pub created: Option<String>,
+}
+
+/// Makes an image of another and an upper over it; it has no name yet.
+///
+/// # Errors
+/// What reading the upper or writing the store gave.
+pub fn commit(store: &Store, base: &ImageRecord, upper: &Upper, how: Commit) -> Result<ImageRecord> {
+    let adding = store.adding()?;
+    let tree = store.tree(&base.layers)?;
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let (written, added) = std::thread::scope(|scope| {
+        let writing = scope.spawn(|| -> Result<()> {
+            let out = BufWriter::with_capacity(1 << 16, std::fs::File::from(writer));
+            layer(upper, &tree, store.pool(), out)?.flush().context(|| "write a layer")
+        });
+        let added = store.add_layer(&adding, None, BufReader::new(std::fs::File::from(reader)));
+        (writing.join(), added)
+    });
+    // A writer that failed leaves a stream cut short: its error is the cause.
+    written.unwrap_or_else(|_| Err(Error::new(Kind::System, "the thread that wrote a layer died")))?;
+    let layer = added?;
+    let mut config: ImageConfig = store.config(base)?;
+    config.rootfs.diff_ids.push(layer.diff_id);
+    let Commit { config: execution, author, comment, created_by, created } = how;
+    config.config = execution.unwrap_or(config.config);
+    config.created.clone_from(&created);
+    config.author.clone_from(&author);
+    config.history.push(History { created, created_by, author, comment, ..History::default() });
+    store.add_image(&adding, &config.to_bytes()?, None)
+}
