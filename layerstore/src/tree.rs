@@ -21,13 +21,16 @@ pub struct Tree {
     pub nodes: Vec<Node>,
 }
 
+/// Extended attributes by their full names.
+pub type Xattrs = BTreeMap<Box<[u8]>, Box<[u8]>>;
+
 /// One file of any kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// Owner, mode, time.
     pub meta: Meta,
     /// Extended attributes by their full names.
-    pub xattrs: BTreeMap<Box<[u8]>, Box<[u8]>>,
+    pub xattrs: Xattrs,
     /// What it is.
     pub content: Content,
 }

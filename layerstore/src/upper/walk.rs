@@ -1,6 +1,6 @@
 //! Name by name what an upper makes of an image's tree.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Stat, statat};
@@ -9,7 +9,7 @@ use unionfs::changes::upper::{self, Below, Birth, Data, EntryKind};
 
 use super::Upper;
 use crate::error::{Context, Error, Kind, Result};
-use crate::tree::{Device, Meta, NodeId, ROOT, Tree, joined};
+use crate::tree::{Device, Meta, NodeId, ROOT, Tree, Xattrs, joined};
 
 /// Directories in directories so far are walked.
 const DEEPEST: usize = 4096;
@@ -68,7 +68,7 @@ impl Found<'_> {
     }
 
     /// Its attributes without the union's marks.
-    pub fn xattrs(&self, upper: &Upper) -> Result<BTreeMap<Box<[u8]>, Box<[u8]>>> {
+    pub fn xattrs(&self, upper: &Upper) -> Result<Xattrs> {
         let found = upper::attributes(self.dir, self.name, upper.namespace).map_err(told)?;
         Ok(found.into_iter().map(|(name, value)| (name.into_bytes().into(), value.into())).collect())
     }
@@ -208,7 +208,7 @@ impl<V: FnMut(Step<'_>) -> Result<()>> Walk<'_, V> {
             self.links.insert(key, path.to_vec());
             let copied = was.filter(|was| *birth != Birth::Made && self.linked.contains(was));
             if let Some(node) = copied {
-                self.aliases.push(Alias { node, key, links: u64::from(is.stat.st_nlink) - 1 });
+                self.aliases.push(Alias { node, key, links: is.stat.st_nlink as u64 - 1 });
             }
         }
         (self.visit)(Step::File { path, is, was, data })
