@@ -22,6 +22,7 @@
 //! | [`registry`], [`credentials`] | images on other machines |
 //! | [`transfer`] | images between the store and registries: `pull` and `push` |
 //! | [`upper`] | what a union changed about an image: `commit` and `diff` |
+//! | [`import`] | a root file system's archive as an image |
 //! | [`tree`] | an image's merged files in memory |
 //! | [`index`] | its image, that unions and kernels mount |
 //! | [`error`] | what went wrong, in words |
@@ -34,6 +35,7 @@ pub mod credentials;
 pub mod digest;
 pub mod document;
 pub mod error;
+pub mod import;
 pub mod index;
 pub mod layer;
 pub mod object;

@@ -6,17 +6,24 @@
 use std::fmt;
 use std::io::Write;
 
-/// `runion` itself failed.
+/// A command about images failed, as docker's do.
+pub const FAILED: u8 = 1;
+/// `runion` itself failed, or was called wrongly.
 pub const OURS: u8 = 125;
 /// The command exists and cannot be run.
 pub const CANNOT_RUN: u8 = 126;
 /// There is no such command.
 pub const NOT_FOUND: u8 = 127;
 
+/// The code of a program that SIGPIPE ended, as shells give it.
+const BROKEN_PIPE: u8 = 128 + 13;
+
 /// A failure with its exit code.
 #[derive(Debug)]
 pub struct Failure {
     code: u8,
+    /// Who says it.
+    voice: &'static str,
     message: String,
     hint: Option<String>,
 }
@@ -27,7 +34,22 @@ pub type Result<T, E = Failure> = std::result::Result<T, E>;
 impl Failure {
     /// One of our own failures: exit code 125.
     pub fn new(message: impl Into<String>) -> Self {
-        Failure { code: OURS, message: message.into(), hint: None }
+        Failure { code: OURS, voice: "runion", message: message.into(), hint: None }
+    }
+
+    /// A command about images failed: exit code 1.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Failure::new(message).code(FAILED)
+    }
+
+    /// The same in the very words that scripts know from docker, after `Error:`.
+    pub fn as_docker(message: impl Into<String>) -> Self {
+        Failure { voice: "Error", ..Failure::failed(message) }
+    }
+
+    /// Nobody reads what is printed any more: no words about it.
+    pub fn silent() -> Self {
+        Failure::new("").code(BROKEN_PIPE)
     }
 
     /// The same failure with what the user can do about it.
@@ -44,18 +66,30 @@ impl Failure {
 
     /// Says it on stderr and gives the exit code.
     pub fn report(&self) -> u8 {
-        say(&self.to_string());
+        if !self.message.is_empty() {
+            say(&self.to_string());
+        }
         self.code
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "runion: {}", self.message)?;
+        write!(f, "{}: {}", self.voice, self.message)?;
         if let Some(hint) = &self.hint {
             write!(f, "\nhint: {hint}")?;
         }
         Ok(())
+    }
+}
+
+impl From<layerstore::Error> for Failure {
+    fn from(error: layerstore::Error) -> Failure {
+        let failure = Failure::failed(error.message());
+        match error.remedy() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
     }
 }
 

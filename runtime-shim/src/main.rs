@@ -8,10 +8,13 @@
 //! run, 127 when it is not found, else the command's own, or 128 + the signal
 //! that ended it.
 
+mod builtin;
+mod change;
 mod cli;
 mod commit;
 mod failure;
 mod mounting;
+mod output;
 mod record;
 mod sandbox;
 mod state;

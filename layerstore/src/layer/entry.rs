@@ -196,6 +196,11 @@ impl<R: Read> Parser<R> {
         self.entries
     }
 
+    /// The bytes of all files' contents so far, holes included.
+    pub fn contents(&self) -> u64 {
+        self.contents
+    }
+
     /// Where it read from.
     pub fn into_source(self) -> R {
         self.source

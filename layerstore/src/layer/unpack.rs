@@ -32,7 +32,9 @@ pub struct Unpacked {
     pub summary: Summary,
     /// The objects it refers to, each once.
     pub objects: Vec<Reference>,
-    /// How many of their bytes are new to the pool.
+    /// The bytes of all files' contents, each time they occur.
+    pub contents: u64,
+    /// How many of the objects' bytes are new to the pool.
     pub new_bytes: u64,
 }
 
@@ -57,10 +59,11 @@ pub fn unpack<W: Write + Send>(
         (parsing.join(), diff_id)
     });
     let parsed = parsed.map_err(|_| Error::new(Kind::System, "the thread that parses a layer panicked"))?;
-    let (writer, size, entries, new_bytes) = parsed.context(|| "unpack a layer")?;
+    let Parsed { framing: writer, size, entries, contents, new_bytes } =
+        parsed.context(|| "unpack a layer")?;
     let summary = Summary { diff_id, size, entries };
     let (framing, objects) = writer.finish(summary)?;
-    Ok((Unpacked { summary, objects, new_bytes }, framing))
+    Ok((Unpacked { summary, objects, contents, new_bytes }, framing))
 }
 
 type Buffer = std::io::Result<Vec<u8>>;
@@ -116,6 +119,15 @@ impl<R: Read> Read for Keeping<R> {
     }
 }
 
+/// What the parsing thread knows at the end.
+struct Parsed<W: Write> {
+    framing: Writer<W>,
+    size: u64,
+    entries: u64,
+    contents: u64,
+    new_bytes: u64,
+}
+
 struct Unpacking<'p, R> {
     parser: Parser<Keeping<R>>,
     pool: &'p Pool,
@@ -124,7 +136,7 @@ struct Unpacking<'p, R> {
 
 impl<R: Read> Unpacking<'_, R> {
     /// The framing, the stream's length, its entries, and what is new in the pool.
-    fn run<W: Write>(mut self, framing: W) -> Result<(Writer<W>, u64, u64, u64)> {
+    fn run<W: Write>(mut self, framing: W) -> Result<Parsed<W>> {
         let mut framing = Writer::new(framing)?;
         let mut buffer = vec![0; 64 << 10];
         while let Some(entry) = self.parser.next_entry()? {
@@ -149,7 +161,13 @@ impl<R: Read> Unpacking<'_, R> {
         loop {
             self.keep(&mut framing)?;
             if self.parser.read_trailer(&mut buffer)? == 0 {
-                return Ok((framing, self.parser.offset(), self.parser.entries(), self.new_bytes));
+                return Ok(Parsed {
+                    framing,
+                    size: self.parser.offset(),
+                    entries: self.parser.entries(),
+                    contents: self.parser.contents(),
+                    new_bytes: self.new_bytes,
+                });
             }
         }
     }

@@ -205,6 +205,17 @@ impl Store {
         })
     }
 
+    /// Forgets that an image has a digest in a repository, written as
+    /// [`ImageRecord::digests`] has it.
+    pub fn forget_digest(&self, id: Digest, noted: &str) -> Result<()> {
+        self.change_names(|_| {
+            let known = self.record(id)?;
+            let mut record = known.clone();
+            record.digests.retain(|digest| digest != noted);
+            self.rewrite(Some(&known), &record)
+        })
+    }
+
     /// Writes a record that has changed. Who uses the image has a lock on the
     /// file itself: it is written in place of the old one, which they keep.
     fn rewrite(&self, known: Option<&ImageRecord>, record: &ImageRecord) -> Result<()> {

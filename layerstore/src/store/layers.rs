@@ -70,7 +70,7 @@ impl Store {
         let mut staged = self.stage()?;
         let (unpacked, _) = unpack::unpack(tar, &self.pool, &self.limits, staged.file())?;
         let Summary { diff_id, size, entries, .. } = unpacked.summary;
-        let contents = unpacked.objects.iter().map(|object| object.size).sum();
+        let contents = unpacked.contents;
         if let Some(expected) = expected.filter(|expected| *expected != diff_id) {
             return Err(Error::new(Kind::Corrupt, format!("the layer {expected} is {diff_id} in fact")));
         }

@@ -22,12 +22,14 @@ mod images;
 mod layers;
 mod names;
 mod record;
+mod usage;
 
 pub use fsck::{Finding, Repair};
 pub use gc::Collected;
-pub use images::{Image, InUse};
+pub use images::{Image, InUse, short};
 pub use layers::Layer;
 pub use record::{Blob, ImageRecord, LayerRecord};
+pub use usage::{Amount, ImageUsage, LayerUsage, Usage};
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

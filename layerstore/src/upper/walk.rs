@@ -208,7 +208,7 @@ impl<V: FnMut(Step<'_>) -> Result<()>> Walk<'_, V> {
             self.links.insert(key, path.to_vec());
             let copied = was.filter(|was| *birth != Birth::Made && self.linked.contains(was));
             if let Some(node) = copied {
-                self.aliases.push(Alias { node, key, links: is.stat.st_nlink as u64 - 1 });
+                self.aliases.push(Alias { node, key, links: is.stat.st_nlink - 1 });
             }
         }
         (self.visit)(Step::File { path, is, was, data })

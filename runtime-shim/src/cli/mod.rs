@@ -4,16 +4,23 @@
 //! the help text; `run` turns it into what it means and calls the parts that
 //! do it.
 
+mod image;
 mod try_;
+
+use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
 use crate::failure;
 
-/// Run commands over copy-on-write views of file systems.
+/// Run commands over copy-on-write views of file systems, and keep container images.
 #[derive(Parser)]
 #[command(name = "runion", version, after_help = EXIT_CODES)]
 struct Cli {
+    /// The store of images [default: RUNION_ROOT, else /var/lib/runion for root and ~/.local/share/runion]
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+
     #[command(subcommand)]
     verb: Verb,
 }
@@ -21,10 +28,15 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     Try(try_::Try),
+    #[command(flatten)]
+    Alone(Box<image::Alone>),
+    #[command(subcommand)]
+    Image(Box<image::Grouped>),
 }
 
-const EXIT_CODES: &str = "Exit codes: 125 when runion itself fails, 126 when the command cannot be run, \
-127 when it is not found, else the command's own, or 128 + the signal that ended it.";
+const EXIT_CODES: &str = "Exit codes: 125 for a command line that means nothing; of `try`: 125 when runion itself \
+fails, 126 when the command cannot be run, 127 when it is not found, else the command's own, or 128 + the signal that \
+ended it; of the commands about images: 0, or 1 for a failure.";
 
 /// Parses the command line, runs the verb and gives the exit code.
 pub fn run() -> u8 {
@@ -34,6 +46,8 @@ pub fn run() -> u8 {
     };
     let outcome = match cli.verb {
         Verb::Try(arguments) => arguments.run(),
+        Verb::Alone(verb) => verb.run(cli.root),
+        Verb::Image(verb) => verb.run(cli.root),
     };
     outcome.unwrap_or_else(|failure| failure.report())
 }

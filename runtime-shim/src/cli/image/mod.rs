@@ -1,0 +1,137 @@
+//! The commands about images: one verb a file, each over the layer store.
+//!
+//! Words, columns and messages are docker's where docker has them. Exit codes:
+//! 0, 1 for a failure, 125 for a command line that means nothing.
+
+mod df;
+mod diff;
+mod export;
+mod filter;
+mod find;
+mod fsck;
+mod history;
+mod import;
+mod inspect;
+mod list;
+mod load;
+mod prune;
+mod remove;
+mod save;
+mod sink;
+mod tag;
+mod tree;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use layerstore::store::Store;
+
+use crate::failure::{Failure, Result};
+
+/// The commands as they are called alone: `runion images`, `runion rmi`.
+#[derive(Subcommand)]
+pub enum Alone {
+    Images(list::List),
+    Load(load::Load),
+    Save(save::Save),
+    Import(import::Import),
+    Export(export::Export),
+    Tag(tag::Tag),
+    Untag(tag::Untag),
+    Rmi(remove::Remove),
+    Prune(prune::Prune),
+    History(history::History),
+    Inspect(inspect::Inspect),
+    Diff(diff::Diff),
+    Df(df::Df),
+    Fsck(fsck::Fsck),
+}
+
+/// Manage images; each command can be called alone as well
+#[derive(Subcommand)]
+pub enum Grouped {
+    #[command(visible_alias = "list")]
+    Ls(list::List),
+    Load(load::Load),
+    Save(save::Save),
+    Import(import::Import),
+    Export(export::Export),
+    Tag(tag::Tag),
+    Untag(tag::Untag),
+    #[command(visible_alias = "remove")]
+    Rm(remove::Remove),
+    Prune(prune::Prune),
+    History(history::History),
+    Inspect(inspect::Inspect),
+    Diff(diff::Diff),
+    Tree(list::Tree),
+}
+
+impl Alone {
+    /// Runs the command over the store in `root`, or the user's own.
+    pub fn run(self, root: Option<PathBuf>) -> Result<u8> {
+        let store = &open(root)?;
+        match self {
+            Alone::Images(arguments) => arguments.run(store),
+            Alone::Load(arguments) => arguments.run(store),
+            Alone::Save(arguments) => arguments.run(store),
+            Alone::Import(arguments) => arguments.run(store),
+            Alone::Export(arguments) => arguments.run(store),
+            Alone::Tag(arguments) => arguments.run(store),
+            Alone::Untag(arguments) => arguments.run(store),
+            Alone::Rmi(arguments) => arguments.run(store),
+            Alone::Prune(arguments) => arguments.run(store),
+            Alone::History(arguments) => arguments.run(store),
+            Alone::Inspect(arguments) => arguments.run(store, inspect::Missing::Object),
+            Alone::Diff(arguments) => arguments.run(store),
+            Alone::Df(arguments) => arguments.run(store),
+            Alone::Fsck(arguments) => arguments.run(store),
+        }
+    }
+}
+
+impl Grouped {
+    /// As [`Alone::run`].
+    pub fn run(self, root: Option<PathBuf>) -> Result<u8> {
+        let alone = match self {
+            Grouped::Inspect(arguments) => {
+                return arguments.run(&open(root)?, inspect::Missing::Image);
+            }
+            Grouped::Tree(arguments) => return arguments.run(&open(root)?),
+            Grouped::Ls(arguments) => Alone::Images(arguments),
+            Grouped::Load(arguments) => Alone::Load(arguments),
+            Grouped::Save(arguments) => Alone::Save(arguments),
+            Grouped::Import(arguments) => Alone::Import(arguments),
+            Grouped::Export(arguments) => Alone::Export(arguments),
+            Grouped::Tag(arguments) => Alone::Tag(arguments),
+            Grouped::Untag(arguments) => Alone::Untag(arguments),
+            Grouped::Rm(arguments) => Alone::Rmi(arguments),
+            Grouped::Prune(arguments) => Alone::Prune(arguments),
+            Grouped::History(arguments) => Alone::History(arguments),
+            Grouped::Diff(arguments) => Alone::Diff(arguments),
+        };
+        alone.run(root)
+    }
+}
+
+/// The store that was named, or `RUNION_ROOT`'s, or the user's own
+/// (`layerstore/LAYOUT.md`).
+fn open(named: Option<PathBuf>) -> Result<Store> {
+    let given = |name: &str| std::env::var_os(name).filter(|value: &OsString| !value.is_empty());
+    let root = match named.or_else(|| given("RUNION_ROOT").map(PathBuf::from)) {
+        Some(root) => root,
+        None if rustix::process::geteuid().is_root() => PathBuf::from("/var/lib/runion"),
+        None => {
+            // A relative one means nothing (XDG Base Directory Specification).
+            let data = given("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+            let home = given("HOME").map(|home| PathBuf::from(home).join(".local/share"));
+            let data = data.or(home).ok_or_else(|| {
+                Failure::failed("no place for the store: neither HOME nor XDG_DATA_HOME is set")
+                    .hint("name one: runion --root DIR, or RUNION_ROOT=DIR")
+            })?;
+            data.join("runion")
+        }
+    };
+    Ok(Store::open(root)?)
+}
