@@ -65,7 +65,7 @@ pub fn print(store: &Store, mut images: Vec<Known>, in_full: bool) -> Result<u8>
     let each: u64 = images.iter().map(|known| layers.size(store, &known.image)).sum::<Result<u64>>()?;
     let mut text = table::aligned(&lines);
     let once = once(store, &images, &mut layers)?;
-    let saved = if each == 0 { 0 } else { (each - once) * 100 / each };
+    let saved = ((each - once) * 100).checked_div(each).unwrap_or(0);
     text.push_str(&format!(
         "\n{} images of {} in all; each layer once: {} ({saved}% less). `runion df` tells what files are shared.\n",
         images.len(),
