@@ -6,6 +6,7 @@
 //! | [`table`] | columns |
 //! | [`size`], [`time`] | numbers in docker's words |
 
+pub mod progress;
 pub mod size;
 pub mod table;
 pub mod template;

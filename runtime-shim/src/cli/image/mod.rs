@@ -15,6 +15,7 @@ mod inspect;
 mod list;
 mod load;
 mod prune;
+mod remote;
 mod remove;
 mod save;
 mod sink;
@@ -46,6 +47,11 @@ pub enum Alone {
     Diff(diff::Diff),
     Df(df::Df),
     Fsck(fsck::Fsck),
+    Pull(remote::pull::Pull),
+    Push(remote::push::Push),
+    Login(remote::login::Login),
+    Logout(remote::login::Logout),
+    Search(remote::search::Search),
 }
 
 /// Manage images; each command can be called alone as well
@@ -66,27 +72,33 @@ pub enum Grouped {
     Inspect(inspect::Inspect),
     Diff(diff::Diff),
     Tree(list::Tree),
+    Pull(remote::pull::Pull),
+    Push(remote::push::Push),
 }
 
 impl Alone {
     /// Runs the command over the store in `root`, or the user's own.
     pub fn run(self, root: Option<PathBuf>) -> Result<u8> {
-        let store = &open(root)?;
         match self {
-            Alone::Images(arguments) => arguments.run(store),
-            Alone::Load(arguments) => arguments.run(store),
-            Alone::Save(arguments) => arguments.run(store),
-            Alone::Import(arguments) => arguments.run(store),
-            Alone::Export(arguments) => arguments.run(store),
-            Alone::Tag(arguments) => arguments.run(store),
-            Alone::Untag(arguments) => arguments.run(store),
-            Alone::Rmi(arguments) => arguments.run(store),
-            Alone::Prune(arguments) => arguments.run(store),
-            Alone::History(arguments) => arguments.run(store),
-            Alone::Inspect(arguments) => arguments.run(store, inspect::Missing::Object),
-            Alone::Diff(arguments) => arguments.run(store),
-            Alone::Df(arguments) => arguments.run(store),
-            Alone::Fsck(arguments) => arguments.run(store),
+            Alone::Login(arguments) => arguments.run(),
+            Alone::Logout(arguments) => arguments.run(),
+            Alone::Search(arguments) => arguments.run(),
+            Alone::Pull(arguments) => arguments.run(&open(root)?),
+            Alone::Push(arguments) => arguments.run(&open(root)?),
+            Alone::Images(arguments) => arguments.run(&open(root)?),
+            Alone::Load(arguments) => arguments.run(&open(root)?),
+            Alone::Save(arguments) => arguments.run(&open(root)?),
+            Alone::Import(arguments) => arguments.run(&open(root)?),
+            Alone::Export(arguments) => arguments.run(&open(root)?),
+            Alone::Tag(arguments) => arguments.run(&open(root)?),
+            Alone::Untag(arguments) => arguments.run(&open(root)?),
+            Alone::Rmi(arguments) => arguments.run(&open(root)?),
+            Alone::Prune(arguments) => arguments.run(&open(root)?),
+            Alone::History(arguments) => arguments.run(&open(root)?),
+            Alone::Inspect(arguments) => arguments.run(&open(root)?, inspect::Missing::Object),
+            Alone::Diff(arguments) => arguments.run(&open(root)?),
+            Alone::Df(arguments) => arguments.run(&open(root)?),
+            Alone::Fsck(arguments) => arguments.run(&open(root)?),
         }
     }
 }
@@ -110,6 +122,8 @@ impl Grouped {
             Grouped::Prune(arguments) => Alone::Prune(arguments),
             Grouped::History(arguments) => Alone::History(arguments),
             Grouped::Diff(arguments) => Alone::Diff(arguments),
+            Grouped::Pull(arguments) => Alone::Pull(arguments),
+            Grouped::Push(arguments) => Alone::Push(arguments),
         };
         alone.run(root)
     }

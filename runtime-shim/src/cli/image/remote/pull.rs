@@ -1,0 +1,87 @@
+//! `runion pull`.
+
+use clap::Args;
+use layerstore::document::Platform;
+use layerstore::reference::Reference;
+use layerstore::store::Store;
+use layerstore::transfer;
+
+use super::{Access, look};
+use crate::failure::{Failure, Result};
+use crate::output::{self, progress};
+
+/// Get an image from a registry
+#[derive(Args)]
+pub struct Pull {
+    /// The image: [REGISTRY/]NAME[:TAG][@DIGEST]
+    #[arg(value_name = "NAME[:TAG|@DIGEST]")]
+    name: String,
+
+    /// Get every tag of the repository
+    #[arg(long, short)]
+    all_tags: bool,
+
+    /// Which of several platforms' images: os[/arch[/variant]]
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<String>,
+
+    /// Say nothing but the image's name
+    #[arg(long, short)]
+    quiet: bool,
+
+    #[command(flatten)]
+    access: Access,
+}
+
+impl Pull {
+    /// Pulls, and says what.
+    pub fn run(self, store: &Store) -> Result<u8> {
+        let platform = match &self.platform {
+            Some(platform) => platform.parse()?,
+            None => Platform::host(),
+        };
+        let name = Reference::parse(&self.name)?;
+        let client = self.access.client(name.repository().registry())?;
+        if !self.all_tags {
+            self.pull(store, &client, &name, &platform)?;
+            return Ok(0);
+        }
+        if name.to_string() == self.name {
+            return Err(Failure::failed("tag can't be used with --all-tags/-a"));
+        }
+        for tag in client.tags(name.repository())? {
+            self.pull(store, &client, &name.with_tag(&tag)?, &platform)?;
+        }
+        Ok(0)
+    }
+
+    fn pull(
+        &self,
+        store: &Store,
+        client: &layerstore::registry::Client,
+        name: &Reference,
+        platform: &Platform,
+    ) -> Result<()> {
+        if !self.quiet {
+            if self.name != name.to_string() && !self.all_tags {
+                output::print(&format!("Using default tag: {}\n", name.tag().unwrap_or_default()))?;
+            }
+            let tag = name
+                .tag()
+                .map_or_else(|| name.digest().map(|digest| digest.to_string()), |tag| Some(tag.to_owned()));
+            output::print(&format!(
+                "{}: Pulling from {}\n",
+                tag.unwrap_or_default(),
+                name.repository().path()
+            ))?;
+        }
+        let progress = progress::Progress::new(progress::Direction::Pull, look(self.quiet));
+        let pulled =
+            transfer::pull(store, client, name, platform, &|digest, step| progress.note(digest, step))?;
+        if self.quiet {
+            return output::print(&format!("{}\n", name.canonical()));
+        }
+        let news = if pulled.is_news { "Downloaded newer image for" } else { "Image is up to date for" };
+        output::print(&format!("Digest: {}\nStatus: {news} {name}\n{}\n", pulled.digest, name.canonical()))
+    }
+}
