@@ -9,4 +9,5 @@ mod host;
 mod listing;
 mod ordinary;
 mod process;
+mod remote;
 mod setup;
