@@ -23,15 +23,15 @@ const BZIP2: &[u8] = b"BZh";
 /// What reading the first bytes gave; [`Kind::Invalid`] for compressions that
 /// are not known here.
 pub fn decompress<'r>(reader: impl Read + 'r) -> Result<Box<dyn Read + 'r>> {
-    let mut reader = BufReader::with_capacity(BUFFER, reader);
+    let mut reader = BufReader::with_capacity(BUFFER, Source(reader));
     let head = reader.fill_buf()?;
     if head.starts_with(GZIP) {
-        return Ok(Box::new(flate2::bufread::MultiGzDecoder::new(reader)));
+        return Ok(Box::new(Decoder(flate2::bufread::MultiGzDecoder::new(reader), "gzip")));
     }
     let is_skippable =
         head.get(1..4) == Some(ZSTD_SKIPPABLE) && head.first().is_some_and(|first| first >> 4 == 5);
     if head.starts_with(ZSTD) || is_skippable {
-        return Ok(Box::new(zstd::Decoder::with_buffer(reader)?));
+        return Ok(Box::new(Decoder(zstd::Decoder::with_buffer(reader)?, "zstd")));
     }
     for (magic, name, program) in [(XZ, "xz", "xz"), (BZIP2, "bzip2", "bzip2")] {
         if head.starts_with(magic) {
@@ -43,6 +43,31 @@ pub fn decompress<'r>(reader: impl Read + 'r) -> Result<Box<dyn Read + 'r>> {
         }
     }
     Ok(Box::new(reader))
+}
+
+/// What is decompressed; its errors are ours, which decoders pass on as they are.
+struct Source<R>(R);
+
+impl<R: Read> Read for Source<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read(buffer).map_err(|error| match error.kind() {
+            std::io::ErrorKind::Interrupted => error,
+            _ => Error::from(error).into(),
+        })
+    }
+}
+
+/// A decoder: every error that its source has not had is one of the data.
+struct Decoder<R>(R, &'static str);
+
+impl<R: Read> Read for Decoder<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read(buffer).map_err(|error| match error.kind() {
+            std::io::ErrorKind::Interrupted => error,
+            _ if error.get_ref().is_some_and(|inner| inner.is::<Error>()) => error,
+            _ => Error::new(Kind::Corrupt, format!("the {} data is broken: {error}", self.1)).into(),
+        })
+    }
 }
 
 #[cfg(test)]

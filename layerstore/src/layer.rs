@@ -70,7 +70,7 @@ impl Default for Limits {
 
 impl Limits {
     /// An error if there is more of something than the limit of this name.
-    fn check(name: &str, limit: u64, found: u64) -> Result<()> {
+    pub(crate) fn check(name: &str, limit: u64, found: u64) -> Result<()> {
         if found <= limit {
             return Ok(());
         }

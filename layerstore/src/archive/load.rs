@@ -12,8 +12,8 @@ use super::docker::Listed;
 use super::source::Source;
 use crate::compression::decompress;
 use crate::digest::Digest;
-use crate::document::{Document, ImageConfig, Index, Manifest, Platform};
-use crate::error::{Error, Kind, Result};
+use crate::document::{Descriptor, Document, ImageConfig, Index, Manifest, Platform};
+use crate::error::{Context, Error, Kind, Result};
 use crate::parallel::each;
 use crate::reference::Reference;
 use crate::store::{Adding, ImageRecord, Store};
@@ -58,9 +58,14 @@ pub fn load_stream(store: &Store, stream: impl Read, how: &Loading) -> Result<Ve
 /// # Errors
 /// As [`load_stream`].
 pub fn load_file(store: &Store, mut file: File, how: &Loading) -> Result<Vec<Loaded>> {
+    // What a pipe has given it does not give again.
+    if file.rewind().is_err() {
+        return load_stream(store, file, how);
+    }
     let mut head = [0; 512];
     let is_tar = file.read_exact(&mut head).is_ok() && head.get(257..262) == Some(b"ustar");
-    if file.rewind().is_err() || !is_tar {
+    file.rewind().context(|| "read the archive")?;
+    if !is_tar {
         return load_stream(store, file, how);
     }
     let adding = store.adding()?;
@@ -97,7 +102,8 @@ fn load(store: &Store, adding: &Adding, source: &Source, how: &Loading) -> Resul
 }
 
 fn load_listed(store: &Store, adding: &Adding, source: &Source, image: &Listed) -> Result<Loaded> {
-    let names = image.repo_tags.iter().map(|name| Reference::parse(name)).collect::<Result<Vec<_>>>()?;
+    let names = image.repo_tags.iter().filter_map(|name| parse_name(name).transpose());
+    let names = names.collect::<Result<Vec<_>>>()?;
     let bytes = source.expect(&image.config)?;
     let config = ImageConfig::parse(&bytes)?;
     let (listed, known) = (image.layers.len(), config.rootfs.diff_ids.len());
@@ -122,23 +128,23 @@ fn load_layout(
     let mut loaded = Vec::new();
     for descriptor in &index.manifests {
         let name = [CONTAINERD_NAME, REF_NAME].iter().find_map(|key| descriptor.annotations.get(*key));
-        let Some((bytes, manifest)) = manifest_of(source, index_blob(descriptor.digest), how, DEEPEST)?
-        else {
+        // A bare tag says nothing of the repository.
+        let name = name.filter(|name| name.contains([':', '/'])).map(|name| parse_name(name)).transpose()?;
+        let Some((bytes, manifest)) = manifest_of(source, descriptor, how, DEEPEST)? else {
             continue;
         };
-        let config_bytes = source.expect(&index_blob(manifest.config.digest))?;
-        manifest.config.verify(&config_bytes)?;
+        let config_bytes = document(source, &manifest.config)?;
         let config = ImageConfig::parse(&config_bytes)?;
         config.check_layers(&manifest)?;
-        let paths: Vec<String> = manifest.layers.iter().map(|layer| index_blob(layer.digest)).collect();
+        for layer in &manifest.layers {
+            check_length(source, layer)?;
+        }
+        let paths: Vec<String> = manifest.layers.iter().map(|layer| blob(layer.digest)).collect();
         let layers: Vec<(&str, Digest)> =
             paths.iter().map(String::as_str).zip(config.rootfs.diff_ids).collect();
         take_layers(store, adding, source, &layers)?;
         let record = store.add_image(adding, &config_bytes, Some(&bytes))?;
-        // A bare tag says nothing of the repository.
-        let names =
-            name.filter(|name| name.contains([':', '/'])).map(|name| Reference::parse(name)).transpose()?;
-        loaded.push(named(store, record, names.into_iter().collect())?);
+        loaded.push(named(store, record, name.flatten().into_iter().collect())?);
     }
     if loaded.is_empty() {
         return Err(Error::new(Kind::NotFound, "the layout has no image for this platform"));
@@ -146,19 +152,16 @@ fn load_layout(
     Ok(loaded)
 }
 
-/// The manifest at a path, over indexes; `None` for what is no image.
+/// The manifest that a descriptor leads to, over indexes; `None` for what is no
+/// image.
 fn manifest_of(
     source: &Source,
-    path: String,
+    descriptor: &Descriptor,
     how: &Loading,
     deepest: usize,
 ) -> Result<Option<(Vec<u8>, Manifest)>> {
-    let bytes = source.expect(&path)?;
-    let named = path.rsplit('/').next().and_then(Digest::from_hex);
-    if named.is_some_and(|named| named != Digest::of(&bytes)) {
-        return Err(Error::new(Kind::Corrupt, format!("{path} of the archive is not what its name says")));
-    }
-    match Document::parse(&bytes, None)? {
+    let bytes = document(source, descriptor)?;
+    match Document::parse(&bytes, Some(&descriptor.media_type))? {
         Document::Manifest(manifest) if crate::document::media::is_config(&manifest.config.media_type) => {
             Ok(Some((bytes, *manifest)))
         }
@@ -172,13 +175,41 @@ fn manifest_of(
                 ));
             };
             let platform = how.platform.clone().unwrap_or_else(Platform::host);
-            manifest_of(source, index_blob(index.choose(&platform)?.digest), how, deepest)
+            manifest_of(source, index.choose(&platform)?, how, deepest)
         }
     }
 }
 
-fn index_blob(digest: Digest) -> String {
+/// The document that a descriptor speaks of, as it has to be.
+fn document(source: &Source, descriptor: &Descriptor) -> Result<Vec<u8>> {
+    let path = blob(descriptor.digest);
+    let bytes = source.expect(&path)?;
+    descriptor.verify(&bytes).context(|| format!("{path} of the archive"))?;
+    Ok(bytes)
+}
+
+/// What a layer's bytes are is told by its diff id once they are decompressed;
+/// how many they are, here.
+fn check_length(source: &Source, layer: &Descriptor) -> Result<()> {
+    let path = blob(layer.digest);
+    match source.len_of(&path)? {
+        Some(len) if len != layer.size => {
+            let message = format!("{path} of the archive has {len} bytes instead of {}", layer.size);
+            Err(Error::new(Kind::Corrupt, message))
+        }
+        // One that is lacking may be in the store.
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn blob(digest: Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
+}
+
+/// A name as an archive gives it. One by digest alone is none: it says what the
+/// image is, which is known by now.
+fn parse_name(text: &str) -> Result<Option<Reference>> {
+    Ok(Some(Reference::parse(text)?).filter(|name| name.tag().is_some()))
 }
 
 fn named(store: &Store, record: ImageRecord, names: Vec<Reference>) -> Result<Loaded> {

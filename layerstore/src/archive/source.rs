@@ -8,13 +8,17 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 use crate::compression::decompress;
 use crate::digest::Digest;
-use crate::document::DOCUMENT_LIMIT;
+use crate::document::{DOCUMENT_LIMIT, check_length};
 use crate::error::{Context, Error, Kind, Result};
+use crate::layer::Limits;
+use crate::layer::entry::{Entry, EntryKind, Parser};
 use crate::store::{Adding, Store};
 
 /// Parts by path.
@@ -23,10 +27,10 @@ pub(super) enum Source {
     File { file: File, parts: HashMap<String, Part> },
     /// A directory, as an OCI image layout is.
     Dir(PathBuf),
-    /// What a stream has brought.
+    /// What a stream has brought; of layers also how long they were.
     Stream {
-        documents: HashMap<String, Vec<u8>>,
-        layers: HashMap<String, Result<Digest>>,
+        documents: HashMap<String, Result<Vec<u8>>>,
+        layers: HashMap<String, (u64, Result<Digest>)>,
         links: HashMap<String, String>,
     },
 }
@@ -43,66 +47,82 @@ pub(super) enum Part {
 
 /// Links from part to part that are followed at most.
 const MOST_LINKS: usize = 8;
-/// A shorter part is no layer: a tar stream ends with two blocks of zeros.
-const SHORTEST_LAYER: u64 = 512;
+/// Parts of an archive: a thousand images of a hundred layers have less.
+const MOST_PARTS: u64 = 1 << 20;
+/// Bytes of all documents of a stream, which are held until its end.
+const MOST_DOCUMENTS: u64 = 256 << 20;
 
 impl Source {
     /// An uncompressed archive that can be read anywhere.
     pub fn of_file(file: File) -> Result<Source> {
+        let end = file.metadata()?.len();
         let mut parts = HashMap::new();
-        let mut archive = tar::Archive::new(BufReader::new(file.try_clone()?));
-        for entry in archive.entries_with_seek().context(|| "read the archive")? {
-            let entry = entry.context(|| "read the archive")?;
-            let part = match entry.header().entry_type() {
-                kind if kind.is_file() => Part::At { offset: entry.raw_file_position(), len: entry.size() },
-                kind if kind.is_symlink() || kind.is_hard_link() => Part::Link(link_of(&entry)?),
-                _ => continue,
-            };
-            parts.insert(path_of(&entry)?, part);
+        let mut archive = Parser::new(BufReader::new(file.try_clone()?), limits());
+        while let Some(entry) = archive.next_entry().context(reading)? {
+            let path = path_of(&entry)?;
+            let (offset, len) = (archive.offset(), archive.body_left());
+            if end.checked_sub(offset).is_none_or(|left| left < len) {
+                return Err(Error::new(Kind::Invalid, format!("the archive ends in the middle of {path}")));
+            }
+            // No file is longer than that.
+            archive.source_mut().seek_relative(len as i64).context(reading)?;
+            archive.body_is_elsewhere();
+            if let Some(target) = link_of(&entry, &path)? {
+                parts.insert(path, Part::Link(target));
+            } else if is_part(&entry) {
+                parts.insert(path, Part::At { offset, len });
+            }
         }
         Ok(Source::File { file, parts })
     }
 
-    /// A stream, read to its end: its layers are in the store then.
+    /// A stream, read to the archive's end: its layers are in the store then.
     pub fn of_stream(store: &Store, adding: &Adding, stream: impl Read) -> Result<Source> {
         let (mut documents, mut layers, mut links) = (HashMap::new(), HashMap::new(), HashMap::new());
-        let mut archive = tar::Archive::new(stream);
-        for entry in archive.entries().context(|| "read the archive")? {
-            let entry = entry.context(|| "read the archive")?;
+        let mut held = 0;
+        let mut archive = Parser::new(stream, limits());
+        while let Some(entry) = archive.next_entry().context(reading)? {
             let path = path_of(&entry)?;
-            match entry.header().entry_type() {
-                kind if kind.is_symlink() || kind.is_hard_link() => {
-                    links.insert(path, link_of(&entry)?);
-                    continue;
-                }
-                kind if !kind.is_file() => continue,
-                _ => {}
+            if let Some(target) = link_of(&entry, &path)? {
+                links.insert(path, target);
+                continue;
             }
-            let len = entry.size();
-            let mut body = BufReader::with_capacity(1 << 17, entry);
-            let first = body.fill_buf().context(|| "read the archive")?.first().copied();
-            if matches!(first, Some(b'{' | b'[')) && len <= DOCUMENT_LIMIT {
-                let mut document = Vec::new();
-                body.read_to_end(&mut document).context(|| format!("read {path} of the archive"))?;
-                documents.insert(path, document);
-            } else if len >= SHORTEST_LAYER {
-                let known = path.strip_prefix("blobs/sha256/").and_then(Digest::from_hex);
-                let is_here = match known {
-                    Some(digest) => store.layer(digest)?.is_some(),
-                    None => false,
-                };
-                let layer = match known.filter(|_| is_here) {
-                    Some(digest) => Ok(digest),
-                    None => take_in(store, adding, None, &mut body),
-                };
-                // A full disk is nobody's layer.
-                if let Err(error) = &layer {
-                    if error.kind() == Kind::System {
-                        return Err(error.clone().context(format!("{path} of the archive")));
+            if !is_part(&entry) {
+                continue;
+            }
+            let len = entry.size;
+            let mut body = BufReader::with_capacity(1 << 17, Body(&mut archive));
+            let head = body.fill_buf().context(reading)?;
+            let first = head.iter().find(|byte| !byte.is_ascii_whitespace());
+            if matches!(first, Some(b'{' | b'[')) {
+                let document = match check_length(len) {
+                    Ok(()) => {
+                        held += len;
+                        Limits::check("documents of an archive", MOST_DOCUMENTS, held)?;
+                        let mut document = Vec::new();
+                        body.read_to_end(&mut document).context(reading)?;
+                        Ok(document)
                     }
-                }
-                layers.insert(path, layer);
+                    Err(error) => Err(error),
+                };
+                documents.insert(path, document);
+                continue;
             }
+            let is_here = match diff_id_of(&path) {
+                Some(diff_id) => store.layer(diff_id)?.map(|_| diff_id),
+                None => None,
+            };
+            let layer = match is_here {
+                Some(diff_id) => Ok(diff_id),
+                None => take_in(store, adding, None, &mut body),
+            };
+            // What is no layer may be what nobody asks for; a full disk is not.
+            if let Err(error) = &layer {
+                if !matches!(error.kind(), Kind::Invalid | Kind::Corrupt | Kind::Limit) {
+                    return Err(error.clone().context(format!("{path} of the archive")));
+                }
+            }
+            layers.insert(path, (len, layer));
         }
         Ok(Source::Stream { documents, layers, links })
     }
@@ -110,17 +130,18 @@ impl Source {
     /// A document; `None` if there is no such part.
     pub fn document(&self, path: &str) -> Result<Option<Vec<u8>>> {
         let reading = || format!("read {path} of the archive");
-        let bytes = match self {
-            Source::Stream { documents, .. } => documents.get(&self.target(path)?).cloned(),
+        match self {
+            Source::Stream { documents, .. } => {
+                documents.get(&self.target(path)?).cloned().transpose().context(reading)
+            }
             Source::File { .. } | Source::Dir(_) => {
                 let Some((len, reader)) = self.part(path)? else { return Ok(None) };
-                crate::document::check_length(len).context(reading)?;
+                check_length(len).context(reading)?;
                 let mut bytes = Vec::new();
-                reader.take(len).read_to_end(&mut bytes).context(reading)?;
-                Some(bytes)
+                reader.take(DOCUMENT_LIMIT).read_to_end(&mut bytes).context(reading)?;
+                Ok(Some(bytes))
             }
-        };
-        Ok(bytes)
+        }
     }
 
     /// A document that has to be there.
@@ -135,8 +156,8 @@ impl Source {
         }
         let taken = match self {
             Source::Stream { layers, .. } => {
-                let found = layers.get(&self.target(path)?).cloned().ok_or_else(|| lacks(path))?;
-                found.and_then(|found| match found == diff_id {
+                let (_, found) = layers.get(&self.target(path)?).ok_or_else(|| lacks(path))?;
+                found.clone().and_then(|found| match found == diff_id {
                     true => Ok(()),
                     false => Err(Error::new(
                         Kind::Corrupt,
@@ -152,6 +173,14 @@ impl Source {
         taken.context(|| format!("{path} of the archive"))
     }
 
+    /// How long a part is that may be a layer; `None` if there is no such part.
+    pub fn len_of(&self, path: &str) -> Result<Option<u64>> {
+        match self {
+            Source::Stream { layers, .. } => Ok(layers.get(&self.target(path)?).map(|(len, _)| *len)),
+            Source::File { .. } | Source::Dir(_) => Ok(self.part(path)?.map(|(len, _)| len)),
+        }
+    }
+
     fn part(&self, path: &str) -> Result<Option<(u64, Box<dyn Read + '_>)>> {
         match self {
             Source::File { file, parts } => match parts.get(&self.target(path)?) {
@@ -162,11 +191,8 @@ impl Source {
             },
             Source::Dir(dir) => {
                 let path = dir.join(checked(path)?);
-                match File::open(&path) {
-                    Ok(file) => Ok(Some((file.metadata()?.len(), Box::new(file)))),
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-                    Err(error) => Err(error).context(|| format!("open {}", path.display())),
-                }
+                let opened = open_regular(&path);
+                Ok(opened?.map(|(len, file)| (len, Box::new(file) as Box<dyn Read>)))
             }
             Source::Stream { .. } => Ok(None),
         }
@@ -211,24 +237,61 @@ fn checked(path: &str) -> Result<&Path> {
     }
 }
 
-fn path_of<R: Read>(entry: &tar::Entry<'_, R>) -> Result<String> {
-    let bytes = entry.path_bytes();
-    let path = std::str::from_utf8(&bytes)
+/// A file and its length. A layout may be of links, but their ends are regular
+/// files: a pipe would be waited for, a device never ends.
+fn open_regular(path: &Path) -> Result<Option<(u64, File)>> {
+    let opening = || format!("open {}", path.display());
+    // A pipe would wait here already.
+    let flags = OFlags::NONBLOCK.bits() as i32;
+    let file = match File::options().read(true).custom_flags(flags).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).context(opening),
+    };
+    let meta = file.metadata().context(opening)?;
+    match meta.is_file() {
+        true => Ok(Some((meta.len(), file))),
+        false => Err(Error::new(Kind::Invalid, format!("{} is no file", path.display()))),
+    }
+}
+
+/// What an archive may cost beside its layers, which have limits of their own.
+fn limits() -> Limits {
+    Limits { stream: u64::MAX, contents: u64::MAX, entries: MOST_PARTS, ..Limits::default() }
+}
+
+fn reading() -> &'static str {
+    "read the archive"
+}
+
+/// Whether an entry is a file; no archiver makes sparse ones of parts.
+fn is_part(entry: &Entry) -> bool {
+    entry.kind == EntryKind::File && entry.sparse.is_none()
+}
+
+/// The diff id that plain layers are named by, in archives of docker, skopeo and
+/// ours.
+fn diff_id_of(path: &str) -> Option<Digest> {
+    let name = path.strip_prefix("blobs/sha256/").or_else(|| path.strip_suffix(".tar"));
+    name.and_then(Digest::from_hex)
+}
+
+fn path_of(entry: &Entry) -> Result<String> {
+    let path = std::str::from_utf8(&entry.path)
         .map_err(|_| Error::new(Kind::Invalid, "the archive has a path that is no text"))?;
     Ok(path.trim_start_matches("./").to_owned())
 }
 
 /// Where a link leads: a symlink from its own directory, a hard link from the
-/// archive's root.
-fn link_of<R: Read>(entry: &tar::Entry<'_, R>) -> Result<String> {
-    let path = path_of(entry)?;
+/// archive's root. `None` for what is no link.
+fn link_of(entry: &Entry, path: &str) -> Result<Option<String>> {
     let malformed = || Error::new(Kind::Invalid, format!("the archive's link {path} is malformed"));
-    let target = entry.link_name_bytes().ok_or_else(malformed)?;
-    let target = std::str::from_utf8(&target).map_err(|_| malformed())?;
-    let mut parts: Vec<&str> = match entry.header().entry_type().is_symlink() {
-        true => path.split('/').collect(),
-        false => Vec::new(),
+    let (target, mut parts) = match &entry.kind {
+        EntryKind::Symlink(target) => (target, path.split('/').collect()),
+        EntryKind::HardLink(target) => (target, Vec::new()),
+        _ => return Ok(None),
     };
+    let target = std::str::from_utf8(target).map_err(|_| malformed())?;
     parts.pop();
     for part in target.split('/') {
         match part {
@@ -237,7 +300,16 @@ fn link_of<R: Read>(entry: &tar::Entry<'_, R>) -> Result<String> {
             part => parts.push(part),
         }
     }
-    Ok(parts.join("/"))
+    Ok(Some(parts.join("/")))
+}
+
+/// The contents of the entry an archive is at.
+struct Body<'p, R>(&'p mut Parser<R>);
+
+impl<R: Read> Read for Body<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        Ok(self.0.read_body(buffer)?)
+    }
 }
 
 /// Some bytes of a file; several may be read at once.

@@ -172,7 +172,7 @@ impl<R: Read> Parser<R> {
     }
 
     /// The current entry's contents come from elsewhere: the source goes on after them.
-    pub(super) fn body_is_elsewhere(&mut self) {
+    pub(crate) fn body_is_elsewhere(&mut self) {
         self.offset += std::mem::take(&mut self.body);
     }
 

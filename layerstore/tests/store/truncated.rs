@@ -1,0 +1,53 @@
+//! Archives that end early.
+
+use crate::made::{docker, gzip, image, oci, pack};
+use crate::state::{Scratch, assert_clean, assert_no_garbage, load, load_from_file, state};
+
+const CUTS: usize = 40;
+
+#[test]
+fn wherever_an_archive_ends() {
+    let archives = [pack(&docker(&[(&image(), &["name:1"])])), pack(&oci(&[(&image(), "name:1")]))];
+    for archive in archives {
+        // Two blocks of zeros end it; who cuts these off takes nothing away.
+        let whole = archive.len() - 1024;
+        let scratch = Scratch::new();
+        let store = scratch.store();
+        for cut in (0..CUTS).map(|part| whole * part / CUTS + part % 3 * 170).chain([whole - 1]) {
+            for from_file in [false, true] {
+                let piece = &archive[..cut];
+                let loaded = match from_file {
+                    false => load(&store, piece),
+                    true => load_from_file(&scratch, &store, piece),
+                };
+                let Err(error) = loaded else { panic!("{cut} of {whole} bytes were loaded") };
+                assert_ne!(error.kind(), layerstore::error::Kind::System, "{cut} of {whole}: {error}");
+                assert!(state(&store).is_empty(), "{cut} of {whole}");
+                assert_clean(&store);
+                assert_no_garbage(&store);
+            }
+        }
+        load(&store, &archive[..whole]).unwrap();
+        assert_clean(&store);
+    }
+}
+
+#[test]
+fn wherever_a_compressed_archive_ends() {
+    let archive = pack(&docker(&[(&image(), &["name:1"])]));
+    for compressed in [gzip(&archive), zstd::encode_all(&archive[..], 1).unwrap()] {
+        let scratch = Scratch::new();
+        let store = scratch.store();
+        for cut in (0..CUTS).map(|part| compressed.len() * part / CUTS) {
+            if let Err(error) = load(&store, &compressed[..cut]) {
+                assert_ne!(error.kind(), layerstore::error::Kind::System, "{cut}: {error}");
+                assert!(state(&store).is_empty(), "{cut}");
+            }
+            assert_clean(&store);
+            assert_no_garbage(&store);
+        }
+        assert!(state(&store).is_empty());
+        load(&store, &compressed).unwrap();
+        assert_eq!(state(&store).len(), 1);
+    }
+}
