@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,13 +11,15 @@ use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 
 use super::Store;
+use crate::digest::Digest;
 use crate::error::{Context, Error, Kind, Result};
 
 /// A file on its way in: in `tmp/`, gone when dropped unless it was published.
 pub struct Staged<'s> {
     store: &'s Store,
     file: File,
-    path: std::path::PathBuf,
+    /// Where it is until it is published.
+    path: Option<std::path::PathBuf>,
 }
 
 impl Staged<'_> {
@@ -27,19 +30,23 @@ impl Staged<'_> {
 
     /// Makes it the file at `path`, on disk when this returns; an earlier one is
     /// replaced.
-    pub fn publish(self, path: &Path) -> Result<()> {
+    pub fn publish(mut self, path: &Path) -> Result<()> {
         let writing = || format!("write {}", path.display());
         self.file.sync_all().context(writing)?;
-        std::fs::rename(&self.path, path).context(writing)?;
+        if let Some(staged) = &self.path {
+            std::fs::rename(staged, path).context(writing)?;
+        }
+        self.path = None;
         self.store.sync_dir(path.parent().unwrap_or(path))
     }
 }
 
 impl Drop for Staged<'_> {
-    /// After publication there is nothing by that name; else what is left is
-    /// garbage that the next collection removes.
+    /// What cannot be removed is garbage that the next collection removes.
     fn drop(&mut self) {
-        std::fs::remove_file(&self.path).unwrap_or_default();
+        if let Some(path) = &self.path {
+            std::fs::remove_file(path).unwrap_or_default();
+        }
     }
 }
 
@@ -47,17 +54,22 @@ impl Store {
     /// Begins a file that nobody sees yet.
     pub(super) fn stage(&self) -> Result<Staged<'_>> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = self.root.join(format!("tmp/file-{}-{number}", std::process::id()));
-        // A process of this number may have died here.
-        let file = File::options().read(true).write(true).create(true).truncate(true).open(&path);
-        Ok(Staged { store: self, file: file.context(|| format!("create {}", path.display()))?, path })
+        loop {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let path = self.root.join(format!("tmp/file-{}-{number}", std::process::id()));
+            match File::options().read(true).write(true).create_new(true).open(&path) {
+                Ok(file) => return Ok(Staged { store: self, file, path: Some(path) }),
+                // A process of this number died here, or lives in another namespace.
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error).context(|| format!("create {}", path.display())),
+            }
+        }
     }
 
     /// A file on the store's disk that has no name and ends with its last user.
     pub(crate) fn scratch(&self) -> Result<File> {
         let staged = self.stage()?;
-        staged.file.try_clone().context(|| format!("use {}", staged.path.display()))
+        staged.file.try_clone().context(|| format!("use a file in {}", self.root.join("tmp").display()))
     }
 
     /// Replaces a small file by one rename.
@@ -74,16 +86,17 @@ impl Store {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).context(|| format!("read {}", path.display())),
         };
-        serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-            Error::new(Kind::Corrupt, format!("{} is malformed: {error}", path.display()))
+        parse(&bytes).map(Some).map_err(|wrong| {
+            Error::new(Kind::Corrupt, format!("{} is malformed: {wrong}", path.display()))
                 .hint("`runion fsck --repair` removes what is broken")
         })
     }
 
     /// Writes a file of ours.
     pub(super) fn write<T: serde::Serialize>(&self, path: &Path, value: &T) -> Result<()> {
-        let bytes = serde_json::to_vec(value)
+        let mut bytes = serde_json::to_vec(value)
             .map_err(|error| Error::new(Kind::System, format!("write {}: {error}", path.display())))?;
+        bytes.extend_from_slice(format!("\n\"{}\"\n", Digest::of(&bytes)).as_bytes());
         self.replace(path, &bytes)
     }
 
@@ -94,37 +107,54 @@ impl Store {
 
     /// Takes a lock, and waits for it.
     pub(super) fn lock(&self, name: &str, how: FlockOperation) -> Result<File> {
-        let path = self.root.join(name);
-        let locking = || format!("lock {}", path.display());
-        let file = File::options().read(true).append(true).create(true).open(&path).context(locking)?;
+        let file = self.lock_file(name)?;
         loop {
             match rustix::fs::flock(&file, how) {
                 Err(Errno::INTR) => {}
-                result => break result.context(locking)?,
+                result => break result.context(|| format!("lock {}", self.root.join(name).display()))?,
             }
         }
         Ok(file)
     }
 
-    /// Takes a lock, if nobody has it.
-    pub(super) fn try_lock(&self, file: &File) -> Result<bool> {
-        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(true),
-            Err(Errno::WOULDBLOCK) => Ok(false),
-            Err(errno) => Err(errno).context(|| "lock a file of the store"),
+    /// Takes a lock for itself, unless somebody has it.
+    pub(super) fn try_lock(&self, name: &str) -> Result<Option<File>> {
+        let file = self.lock_file(name)?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(file)),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(errno) => Err(errno).context(|| format!("lock {}", self.root.join(name).display())),
+        }
+    }
+
+    fn lock_file(&self, name: &str) -> Result<File> {
+        let path = self.root.join(name);
+        let file = File::options().read(true).append(true).create(true).open(&path);
+        file.context(|| format!("lock {}", path.display()))
+    }
+
+    /// Whether a file is still what its name leads to.
+    pub(super) fn is_at(&self, file: &File, name: &str) -> Result<bool> {
+        let path = self.root.join(name);
+        let looking = || format!("look at {}", path.display());
+        let ours = file.metadata().context(looking)?;
+        match std::fs::metadata(&path) {
+            Ok(there) => Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error).context(looking),
         }
     }
 
     /// The digests that files of a directory are named by; other names are left
     /// out.
-    pub(super) fn digests_in(&self, dir: &str, suffix: &str) -> Result<Vec<crate::digest::Digest>> {
+    pub(super) fn digests_in(&self, dir: &str, suffix: &str) -> Result<Vec<Digest>> {
         let path = self.root.join(dir);
         let listing = || format!("list {}", path.display());
         let mut found = Vec::new();
         for entry in std::fs::read_dir(&path).context(listing)? {
             let name = entry.context(listing)?.file_name();
             let digits = name.to_str().and_then(|name| name.strip_suffix(suffix));
-            found.extend(digits.and_then(crate::digest::Digest::from_hex));
+            found.extend(digits.and_then(Digest::from_hex));
         }
         Ok(found)
     }
@@ -138,3 +168,19 @@ impl Store {
         }
     }
 }
+
+/// A file of ours: a line of JSON, and one of its digest, a JSON string too.
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    let lines = bytes.strip_suffix(b"\"\n").and_then(|bytes| {
+        let (json, digest) = bytes.split_at_checked(bytes.len().checked_sub(DIGEST_LINE)?)?;
+        Some((json, digest.strip_prefix(b"\n\"")?))
+    });
+    let (json, digest) = lines.ok_or("it does not end with its digest")?;
+    if Digest::of(json).to_string().as_bytes() != digest {
+        return Err("it is not what its digest says".to_owned());
+    }
+    serde_json::from_slice(json).map_err(|error| error.to_string())
+}
+
+/// A newline, a quotation mark, and a digest: `sha256:` and 64 digits.
+const DIGEST_LINE: usize = 2 + 7 + 64;

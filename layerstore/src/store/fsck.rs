@@ -50,8 +50,9 @@ impl Store {
         let mut check = Check { store: self, repair, findings: Vec::new() };
         check.objects()?;
         let whole = check.layers()?;
-        check.images(&whole)?;
+        // Before the images: no record changes where the names cannot be read.
         check.names()?;
+        check.images(&whole)?;
         Ok(check.findings)
     }
 }
@@ -105,8 +106,10 @@ impl Check<'_> {
     fn images(&mut self, layers: &HashSet<Digest>) -> Result<()> {
         let store = self.store;
         for id in store.digests_in("images", ".json")? {
-            match broken(store.record(id))? {
-                Ok(record) => self.image(id, &record, layers)?,
+            match broken(store.read::<ImageRecord>(&store.record_path(id)))? {
+                Ok(Some(record)) => self.image(id, &record, layers)?,
+                // Removed since it was listed, for which nobody waits for us.
+                Ok(None) => {}
                 Err(error) => self.remove_image(id, &error)?,
             }
         }
@@ -139,8 +142,8 @@ impl Check<'_> {
                 let wrong =
                     found.map_or_else(|error| error, |found| format!("its digest is {}", found.hex()));
                 self.found(format!("the index of image {}: {wrong}", short(&id)), || {
-                    store.remove_file(&path)?;
-                    store.index_of(&record.layers)?;
+                    let index = store.index_of(&record.layers, None)?;
+                    store.change_record(id, |record| record.index = index)?;
                     Ok("made anew".to_owned())
                 })
             }

@@ -12,7 +12,7 @@ use rustix::fs::FlockOperation;
 use super::Store;
 use super::images::chain_id;
 use crate::digest::Digest;
-use crate::error::{Context, Result};
+use crate::error::{Error, Kind, Result};
 use crate::object::ObjectId;
 
 /// What was removed.
@@ -46,12 +46,7 @@ impl Store {
 
     /// As [`Store::collect`]; `None` if somebody is adding to the store.
     pub fn try_collect(&self) -> Result<Option<Collected>> {
-        let path = self.root.join("lock");
-        let file = std::fs::File::options().read(true).append(true).create(true).open(&path);
-        let file = file.context(|| format!("open {}", path.display()))?;
-        if !self.try_lock(&file)? {
-            return Ok(None);
-        }
+        let Some(_lock) = self.try_lock("lock")? else { return Ok(None) };
         self.collect_locked().map(Some)
     }
 
@@ -96,8 +91,25 @@ impl Store {
                 }
             }
         }
-        self.pool.clear_tmp()?;
+        self.tidy()?;
         Ok(collected)
+    }
+
+    /// Removes names and locks of images that are gone, and what is left in
+    /// `tmp/`: who changes names or records writes there without the store's lock.
+    fn tidy(&self) -> Result<()> {
+        self.change_names(|names| {
+            let images: HashSet<Digest> = self.digests_in("images", ".json")?.into_iter().collect();
+            names.retain(|_, id| images.contains(id));
+            for id in self.digests_in("images", ".lock")? {
+                // Who takes it for an image that is gone does not get it either.
+                if !images.contains(&id) {
+                    self.remove_file(&self.root.join(format!("images/{}.lock", id.hex())))?;
+                }
+            }
+            self.pool.clear_tmp()
+        })?;
+        Ok(())
     }
 
     fn live(&self) -> Result<Live> {
@@ -109,9 +121,11 @@ impl Store {
         let chains = records.iter().map(|record| chain_id(&record.layers)).collect();
         let mut objects = HashSet::new();
         for diff_id in &layers {
-            if let Some(layer) = self.layer(*diff_id)? {
-                objects.extend(layer.framing()?.objects().iter().map(|object| object.id));
-            }
+            let layer = self.layer(*diff_id)?.ok_or_else(|| {
+                Error::new(Kind::Corrupt, format!("layer {diff_id} is lost"))
+                    .hint("`runion fsck --repair` removes the images that need it")
+            })?;
+            objects.extend(layer.framing()?.objects().iter().map(|object| object.id));
         }
         Ok(Live { layers, blobs, chains, objects })
     }

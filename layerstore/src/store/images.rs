@@ -39,7 +39,7 @@ impl Image {
 }
 
 impl Store {
-    fn record_path(&self, id: Digest) -> PathBuf {
+    pub(super) fn record_path(&self, id: Digest) -> PathBuf {
         self.root.join(format!("images/{}.json", id.hex()))
     }
 
@@ -144,7 +144,8 @@ impl Store {
     fn add_blob(&self, bytes: &[u8]) -> Result<Digest> {
         let digest = Digest::of(bytes);
         let path = self.blob_path(digest);
-        if !path.exists() {
+        // One that is broken is made whole.
+        if !std::fs::read(&path).is_ok_and(|there| there == bytes) {
             self.replace(&path, bytes)?;
         }
         Ok(digest)
@@ -162,8 +163,9 @@ impl Store {
             parsed.check_layers(&Manifest::parse(manifest, None)?)?;
         }
         let layers = parsed.rootfs.diff_ids;
-        let index = self.index_of(&layers)?;
         let id = self.add_blob(config)?;
+        let known = self.read::<ImageRecord>(&self.record_path(id))?;
+        let index = self.index_of(&layers, known.map(|known| known.index))?;
         let manifests: Vec<Digest> =
             manifest.map(|bytes| self.add_blob(bytes)).transpose()?.into_iter().collect();
         self.change_names(|_| {
@@ -194,13 +196,20 @@ impl Store {
         digest: Digest,
     ) -> Result<()> {
         let noted = format!("{}@{digest}", repository.canonical());
-        self.change_names(|_| {
-            let known = self.record(id)?;
-            let mut record = known.clone();
+        self.change_record(id, |record| {
             if !record.digests.contains(&noted) {
                 record.digests.push(noted);
                 record.digests.sort();
             }
+        })
+    }
+
+    /// Changes an image's record.
+    pub(super) fn change_record(&self, id: Digest, change: impl FnOnce(&mut ImageRecord)) -> Result<()> {
+        self.change_names(|_| {
+            let known = self.record(id)?;
+            let mut record = known.clone();
+            change(&mut record);
             self.rewrite(Some(&known), &record)
         })
     }
@@ -225,12 +234,14 @@ impl Store {
         }
     }
 
-    /// The index of an image of these layers, made if it is not there; its
-    /// digest.
-    pub(super) fn index_of(&self, layers: &[Digest]) -> Result<ObjectId> {
+    /// The index of an image of these layers, made unless it is there with the
+    /// digest that a record knows: one that nobody knows may be broken. Its digest.
+    pub(super) fn index_of(&self, layers: &[Digest], known: Option<ObjectId>) -> Result<ObjectId> {
         let path = self.index_path(chain_id(layers));
-        if path.exists() {
-            return digest_of(&path);
+        if let Some(known) = known {
+            if path.exists() && digest_of(&path)? == known {
+                return Ok(known);
+            }
         }
         let tree = self.tree(layers)?;
         let mut staged = self.stage()?;
@@ -270,10 +281,15 @@ impl Store {
     /// # Errors
     /// [`Kind::NotFound`].
     pub fn hold(&self, id: Digest) -> Result<InUse> {
-        let held = format!("images/{}.lock", id.hex());
-        let lock = self.lock(&held, FlockOperation::LockShared)?;
-        self.record(id)?;
-        Ok(InUse { _record: lock })
+        loop {
+            let lock = self.lock(&lock_name(id), FlockOperation::LockShared)?;
+            self.record(id)?;
+            // Whoever removed the image while we waited has removed the lock too:
+            // an image that came since has another one.
+            if self.is_at(&lock, &lock_name(id))? {
+                return Ok(InUse { _record: lock });
+            }
+        }
     }
 
     /// Removes an image with all its names; its layers stay until
@@ -284,21 +300,23 @@ impl Store {
     pub fn remove_image(&self, id: Digest) -> Result<()> {
         self.change_names(|names| {
             self.record(id)?;
-            let lock = self.root.join(format!("images/{}.lock", id.hex()));
-            if let Ok(held) = File::open(&lock) {
-                if !self.try_lock(&held)? {
-                    return Err(Error::new(Kind::InUse, format!("the image {} is in use", short(&id))));
-                }
-            }
+            let Some(_lock) = self.try_lock(&lock_name(id))? else {
+                return Err(Error::new(Kind::InUse, format!("the image {} is in use", short(&id))));
+            };
             self.remove_file(&self.record_path(id))?;
-            self.remove_file(&lock)?;
+            self.remove_file(&self.root.join(lock_name(id)))?;
             self.sync_dir(&self.root.join("images"))?;
             // A kill before they are gone leaves names that lead nowhere, which
-            // are nobody's.
+            // the next collection removes.
             names.retain(|_, named| *named != id);
             Ok(())
         })
     }
+}
+
+/// The lock of an image, in the store.
+fn lock_name(id: Digest) -> String {
+    format!("images/{}.lock", id.hex())
 }
 
 /// The first twelve digits, as images are listed.

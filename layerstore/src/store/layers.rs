@@ -90,6 +90,9 @@ impl Store {
     /// # Errors
     /// [`Kind::NotFound`] for a layer that is not here.
     pub fn note_blob(&self, diff_id: Digest, blob: Blob) -> Result<()> {
+        // Or a collection might take the framing, and leave the record that is
+        // written here.
+        let _adding = self.adding()?;
         self.change_names(|_| {
             let path = self.layer_path(diff_id);
             let Some(mut record) = self.read::<LayerRecord>(&path)? else {

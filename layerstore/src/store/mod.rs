@@ -83,6 +83,7 @@ impl Store {
                 )))
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let _adding = self.adding()?;
                 self.replace(&path, format!("{VERSION}\n").as_bytes())
             }
             Err(error) => Err(error).context(|| format!("read {}", path.display())),
