@@ -143,15 +143,28 @@ impl<R: Read> Parser<R> {
     pub fn next_entry(&mut self) -> Result<Option<Entry>> {
         let mut passed = [0; 8192];
         while self.read_body(&mut passed)? > 0 {}
-        let mut padding = [0; BLOCK];
-        let len = std::mem::take(&mut self.padding) as usize;
-        self.fill(padding.get_mut(..len).unwrap_or_default())?;
+        self.pass_padding()?;
         if self.ended {
             return Ok(None);
         }
         let begin = self.offset;
         let entry = self.parse_entry();
         entry.map_err(|error| error.context(format_args!("tar entry at byte {begin}")))
+    }
+
+    /// Some writers (umoci's `insert`) end after the last contents, without even
+    /// filling up the block: for Go's readers that is the end, too.
+    fn pass_padding(&mut self) -> Result<()> {
+        let mut padding = [0; BLOCK];
+        while self.padding > 0 {
+            let read = self.read(padding.get_mut(..self.padding as usize).unwrap_or_default())?;
+            if read == 0 {
+                self.ended = true;
+                self.padding = 0;
+            }
+            self.padding -= read as u64;
+        }
+        Ok(())
     }
 
     /// The next bytes of the current entry's contents, as stored; 0 after the last.
