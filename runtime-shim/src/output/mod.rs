@@ -30,13 +30,12 @@ pub enum Format {
 impl Format {
     /// What `--format` says; without it, the command's own table.
     pub fn parse(given: Option<&str>, own: &str) -> Result<Format> {
-        let unescaped = |text: &str| text.replace("\\t", "\t").replace("\\n", "\n");
         match given.map(str::trim) {
             None | Some("" | "table") => Ok(Format::Table(Template::parse(own)?)),
             Some("json") => Ok(Format::Rows(Template::parse("{{json .}}")?)),
             Some(text) => match text.strip_prefix("table ") {
-                Some(columns) => Ok(Format::Table(Template::parse(&unescaped(columns.trim()))?)),
-                None => Ok(Format::Rows(Template::parse(&unescaped(text))?)),
+                Some(columns) => Ok(Format::Table(Template::parse(columns.trim())?)),
+                None => Ok(Format::Rows(Template::parse(text)?)),
             },
         }
     }

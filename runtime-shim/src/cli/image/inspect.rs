@@ -82,10 +82,10 @@ struct RootFs {
     layers: Vec<String>,
 }
 
-/// How an image runs, docker's fields that an image may lack: a template finds
-/// them empty.
-const LISTS: [&str; 5] = ["Env", "Cmd", "Entrypoint", "OnBuild", "Shell"];
-const MAPS: [&str; 3] = ["Labels", "ExposedPorts", "Volumes"];
+/// Docker's fields of how an image runs, that an image may lack: a template
+/// finds them empty, as docker's does.
+const LISTS_AND_MAPS: [&str; 8] =
+    ["Env", "Cmd", "Entrypoint", "OnBuild", "Shell", "Labels", "ExposedPorts", "Volumes"];
 const TEXTS: [&str; 3] = ["User", "WorkingDir", "StopSignal"];
 
 impl Inspect {
@@ -94,7 +94,7 @@ impl Inspect {
         let template = match self.format.as_deref() {
             None | Some("") => None,
             Some("json") => Some(Template::parse("{{json .}}")?),
-            Some(format) => Some(Template::parse(&format.replace("\\t", "\t").replace("\\n", "\n"))?),
+            Some(format) => Some(Template::parse(format)?),
         };
         let (mut found, mut failures) = (Vec::new(), Vec::new());
         for text in &self.images {
@@ -169,11 +169,9 @@ fn rendered(template: &Template, found: &[Shown]) -> Result<String> {
         let value = serde_json::to_value(shown);
         let mut value = value.map_err(|error| Failure::failed(format!("cannot show an image: {error}")))?;
         if let Some(Value::Object(config)) = value.get_mut("Config") {
-            let empty = |name: &&str, value: Value| ((*name).to_owned(), value);
-            let lists = LISTS.iter().map(|name| empty(name, Value::Array(Vec::new())));
-            let maps = MAPS.iter().map(|name| empty(name, Value::Object(Default::default())));
-            let texts = TEXTS.iter().map(|name| empty(name, "".into()));
-            for (name, value) in lists.chain(maps).chain(texts) {
+            let texts = TEXTS.map(|name| (name, Value::from("")));
+            let all = LISTS_AND_MAPS.map(|name| (name, Value::Null)).into_iter().chain(texts);
+            for (name, value) in all {
                 config.entry(name).or_insert(value);
             }
         }

@@ -67,8 +67,7 @@ pub fn print(store: &Store, mut images: Vec<Known>, in_full: bool) -> Result<u8>
     let once = once(store, &images, &mut layers)?;
     let saved = ((each - once) * 100).checked_div(each).unwrap_or(0);
     text.push_str(&format!(
-        "\n{} images of {} in all; each layer once: {} ({saved}% less). `runion df` tells what files are shared.\n",
-        images.len(),
+        "\nWith every image by itself: {}. Each layer once: {} ({saved}% less). What files are shared: runion df\n",
         size::human_sum(each),
         size::human_sum(once),
     ));

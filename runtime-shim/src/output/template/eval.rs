@@ -9,6 +9,9 @@ use super::parse::{Base, Command, Node, Operand, Pipeline};
 /// Fields that are maps with anybody's keys: one that is missing there is no
 /// mistake.
 pub const MAPS: [&str; 4] = ["Labels", "ExposedPorts", "Volumes", "Data"];
+/// Fields that are lists; without elements they are `null` in JSON, as Go has
+/// it, and yet print as lists.
+pub const LISTS: [&str; 5] = ["Env", "Cmd", "Entrypoint", "OnBuild", "Shell"];
 
 /// Evaluates nodes over a value.
 pub fn render(nodes: &[Node], value: &Value) -> Result<String, Problem> {
@@ -38,7 +41,11 @@ impl Run<'_> {
             Node::Text(text) => self.out.push_str(text),
             Node::Print(pipeline) => {
                 let value = self.pipeline(pipeline, dot)?;
-                self.out.push_str(&printed(&value));
+                match (&value, last_field(pipeline)) {
+                    (Value::Null, Some(name)) if LISTS.contains(&name) => self.out.push_str("[]"),
+                    (Value::Null, Some(name)) if MAPS.contains(&name) => self.out.push_str("map[]"),
+                    _ => self.out.push_str(&printed(&value)),
+                }
             }
             Node::Let(name, pipeline) => {
                 let value = self.pipeline(pipeline, dot)?;
@@ -125,9 +132,21 @@ impl Run<'_> {
     }
 }
 
+/// The field that a pipeline is, if it is no more.
+fn last_field(pipeline: &Pipeline) -> Option<&str> {
+    match &pipeline.commands[..] {
+        [Command { function: None, operands, .. }] => {
+            operands.last()?.fields.last().map(|(_, name)| name.as_str())
+        }
+        _ => None,
+    }
+}
+
 fn field<'v>(value: &'v Value, name: &str, parent: &str) -> Result<&'v Value, String> {
-    let Value::Object(fields) = value else {
-        return Err(format!("a {} has no fields", kind(value)));
+    let fields = match value {
+        Value::Object(fields) => fields,
+        Value::Null if MAPS.contains(&parent) => return Ok(value),
+        _ => return Err(format!("a {} has no fields", kind(value))),
     };
     match fields.get(name) {
         Some(value) => Ok(value),

@@ -85,7 +85,8 @@ fn push_text(pieces: &mut Vec<Piece>, text: &str, trim_start: bool, trim_end: bo
     let text = if trim_start { text.trim_start() } else { text };
     let text = if trim_end { text.trim_end() } else { text };
     if !text.is_empty() {
-        pieces.push(Piece::Text(text.to_owned()));
+        // A shell does not make them; docker's users write them all the same.
+        pieces.push(Piece::Text(text.replace("\\t", "\t").replace("\\n", "\n")));
     }
 }
 

@@ -23,6 +23,7 @@ fn what_users_write() {
     for (template, printed) in [
         ("plain", "plain"),
         ("{{.ID}}:{{.Size}}", "abc:12"),
+        ("{{.ID}}\\t{{\"\\n\"}}\\n", "abc\t\n\n"),
         ("{{ .ID }}", "abc"),
         ("{{json .Tags}}", r#"["a","b"]"#),
         ("{{.Tags | json}}", r#"["a","b"]"#),
