@@ -6,6 +6,7 @@
 mod commit;
 mod confinement;
 mod host;
+mod image;
 mod listing;
 mod ordinary;
 mod process;
