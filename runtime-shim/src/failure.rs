@@ -64,6 +64,15 @@ impl Failure {
         self
     }
 
+    /// The same failure where a command's own exit codes begin at 0: one of ours
+    /// is 125 then, whatever failed.
+    pub fn before_a_command(self) -> Self {
+        match self.code {
+            FAILED => self.code(OURS),
+            _ => self,
+        }
+    }
+
     /// Says it on stderr and gives the exit code.
     pub fn report(&self) -> u8 {
         if !self.message.is_empty() {

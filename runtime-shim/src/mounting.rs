@@ -47,6 +47,14 @@ impl Options {
         Options(text)
     }
 
+    /// Options that begin with an image's index, and where its contents are.
+    pub fn image(index: &Path, objects: &Path) -> Options {
+        let mut options = Options::new(&[index.to_owned()]);
+        options.0.extend_from_slice(b"::");
+        escape(objects, b":,\\", &mut options.0);
+        options
+    }
+
     /// An option that is a path.
     pub fn path(mut self, name: &str, path: &Path) -> Options {
         self.0.extend_from_slice(format!(",{name}=").as_bytes());

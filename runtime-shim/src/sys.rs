@@ -31,6 +31,9 @@ impl Namespaces {
     pub const SANDBOX: Namespaces =
         Namespaces(libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS);
 
+    /// A new network namespace.
+    pub const NETWORK: Namespaces = Namespaces(libc::CLONE_NEWNET);
+
     /// Both sets together.
     pub fn and(self, other: Namespaces) -> Namespaces {
         Namespaces(self.0 | other.0)
@@ -52,6 +55,25 @@ pub fn clone(namespaces: Namespaces) -> io::Result<Side> {
             Some(pid) => Side::Parent(pid),
             None => Side::Child,
         }),
+    }
+}
+
+/// Brings the loopback of this network namespace up.
+pub fn raise_loopback() -> rustix::io::Result<()> {
+    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)?;
+    // SAFETY: all-zero bytes are a valid ifreq.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(*b"lo") {
+        *to = from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: the request is an ifreq, which SIOCSIFFLAGS reads.
+    match unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw mut request) } {
+        0 => Ok(()),
+        _ => {
+            Err(rustix::io::Errno::from_io_error(&io::Error::last_os_error())
+                .unwrap_or(rustix::io::Errno::IO))
+        }
     }
 }
 

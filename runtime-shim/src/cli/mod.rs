@@ -5,6 +5,7 @@
 //! do it.
 
 mod image;
+mod run;
 mod try_;
 
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
+    Run(Box<run::Run>),
     Try(try_::Try),
     #[command(flatten)]
     Alone(Box<image::Alone>),
@@ -45,6 +47,7 @@ pub fn run() -> u8 {
         Err(usage) => return explain(&usage),
     };
     let outcome = match cli.verb {
+        Verb::Run(arguments) => arguments.run(cli.root),
         Verb::Try(arguments) => arguments.run(),
         Verb::Alone(verb) => verb.run(cli.root),
         Verb::Image(verb) => verb.run(cli.root),

@@ -13,6 +13,7 @@
 //! die all others in it, the server included; a mount namespace goes with its
 //! last process. Only the state directory can be left over (see `state`).
 
+mod container;
 mod devices;
 mod identity;
 mod init;
@@ -36,6 +37,7 @@ use crate::record::{Instant, Record, Scope};
 use crate::state::{Fate, State};
 use crate::sys::{Namespaces, SignalSet};
 
+pub use container::{Container, Network, Stdin};
 pub use launch::with_ids_of_a_try;
 
 /// What the command sees as its root.
@@ -45,6 +47,8 @@ pub enum View {
     HostRoot,
     /// The union of these directories, topmost first.
     Union(Vec<PathBuf>),
+    /// An image's files.
+    Image(Box<Container>),
 }
 
 /// Who the command is.
@@ -84,6 +88,14 @@ impl Trial {
         match &self.view {
             View::HostRoot => vec![PathBuf::from("/")],
             View::Union(lowers) => lowers.clone(),
+            View::Image(container) => vec![container.index.clone()],
+        }
+    }
+
+    fn container(&self) -> Option<&Container> {
+        match &self.view {
+            View::Image(container) => Some(container),
+            View::HostRoot | View::Union(_) => None,
         }
     }
 
@@ -91,7 +103,7 @@ impl Trial {
         Record {
             scope: match self.view {
                 View::HostRoot => Scope::HostRoot,
-                View::Union(_) => Scope::Union,
+                View::Union(_) | View::Image(_) => Scope::Union,
             },
             lowers: self.lowers(),
             owners: identity.owners(),

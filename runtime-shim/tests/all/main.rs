@@ -11,4 +11,5 @@ mod listing;
 mod ordinary;
 mod process;
 mod remote;
+mod run;
 mod setup;

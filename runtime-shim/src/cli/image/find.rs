@@ -11,13 +11,17 @@ use crate::failure::{Failure, Result};
 
 /// The image a user means. `hello` is taken in first if it is not there.
 pub fn image(store: &Store, text: &str) -> Result<Image> {
+    present_or_builtin(store, text)?.ok_or_else(|| no_such_image(text))
+}
+
+/// As [`image`]; `None` for what is not there.
+pub fn present_or_builtin(store: &Store, text: &str) -> Result<Option<Image>> {
     match present(store, text)? {
-        Some(image) => Ok(image),
         None if builtin::is_meant(text) => {
             builtin::take_in(store)?;
-            present(store, builtin::NAME)?.ok_or_else(|| no_such_image(text))
+            present(store, builtin::NAME)
         }
-        None => Err(no_such_image(text)),
+        found => Ok(found),
     }
 }
 

@@ -7,7 +7,7 @@ mod df;
 mod diff;
 mod export;
 mod filter;
-mod find;
+pub mod find;
 mod fsck;
 mod history;
 mod import;
@@ -15,7 +15,7 @@ mod inspect;
 mod list;
 mod load;
 mod prune;
-mod remote;
+pub mod remote;
 mod remove;
 mod save;
 mod sink;
@@ -83,22 +83,22 @@ impl Alone {
             Alone::Login(arguments) => arguments.run(),
             Alone::Logout(arguments) => arguments.run(),
             Alone::Search(arguments) => arguments.run(),
-            Alone::Pull(arguments) => arguments.run(&open(root)?),
-            Alone::Push(arguments) => arguments.run(&open(root)?),
-            Alone::Images(arguments) => arguments.run(&open(root)?),
-            Alone::Load(arguments) => arguments.run(&open(root)?),
-            Alone::Save(arguments) => arguments.run(&open(root)?),
-            Alone::Import(arguments) => arguments.run(&open(root)?),
-            Alone::Export(arguments) => arguments.run(&open(root)?),
-            Alone::Tag(arguments) => arguments.run(&open(root)?),
-            Alone::Untag(arguments) => arguments.run(&open(root)?),
-            Alone::Rmi(arguments) => arguments.run(&open(root)?),
-            Alone::Prune(arguments) => arguments.run(&open(root)?),
-            Alone::History(arguments) => arguments.run(&open(root)?),
-            Alone::Inspect(arguments) => arguments.run(&open(root)?, inspect::Missing::Object),
-            Alone::Diff(arguments) => arguments.run(&open(root)?),
-            Alone::Df(arguments) => arguments.run(&open(root)?),
-            Alone::Fsck(arguments) => arguments.run(&open(root)?),
+            Alone::Pull(arguments) => arguments.run(&open_store(root)?),
+            Alone::Push(arguments) => arguments.run(&open_store(root)?),
+            Alone::Images(arguments) => arguments.run(&open_store(root)?),
+            Alone::Load(arguments) => arguments.run(&open_store(root)?),
+            Alone::Save(arguments) => arguments.run(&open_store(root)?),
+            Alone::Import(arguments) => arguments.run(&open_store(root)?),
+            Alone::Export(arguments) => arguments.run(&open_store(root)?),
+            Alone::Tag(arguments) => arguments.run(&open_store(root)?),
+            Alone::Untag(arguments) => arguments.run(&open_store(root)?),
+            Alone::Rmi(arguments) => arguments.run(&open_store(root)?),
+            Alone::Prune(arguments) => arguments.run(&open_store(root)?),
+            Alone::History(arguments) => arguments.run(&open_store(root)?),
+            Alone::Inspect(arguments) => arguments.run(&open_store(root)?, inspect::Missing::Object),
+            Alone::Diff(arguments) => arguments.run(&open_store(root)?),
+            Alone::Df(arguments) => arguments.run(&open_store(root)?),
+            Alone::Fsck(arguments) => arguments.run(&open_store(root)?),
         }
     }
 }
@@ -108,9 +108,9 @@ impl Grouped {
     pub fn run(self, root: Option<PathBuf>) -> Result<u8> {
         let alone = match self {
             Grouped::Inspect(arguments) => {
-                return arguments.run(&open(root)?, inspect::Missing::Image);
+                return arguments.run(&open_store(root)?, inspect::Missing::Image);
             }
-            Grouped::Tree(arguments) => return arguments.run(&open(root)?),
+            Grouped::Tree(arguments) => return arguments.run(&open_store(root)?),
             Grouped::Ls(arguments) => Alone::Images(arguments),
             Grouped::Load(arguments) => Alone::Load(arguments),
             Grouped::Save(arguments) => Alone::Save(arguments),
@@ -131,7 +131,7 @@ impl Grouped {
 
 /// The store that was named, or `RUNION_ROOT`'s, or the user's own
 /// (`layerstore/LAYOUT.md`).
-fn open(named: Option<PathBuf>) -> Result<Store> {
+pub fn open_store(named: Option<PathBuf>) -> Result<Store> {
     let given = |name: &str| std::env::var_os(name).filter(|value: &OsString| !value.is_empty());
     let root = match named.or_else(|| given("RUNION_ROOT").map(PathBuf::from)) {
         Some(root) => root,

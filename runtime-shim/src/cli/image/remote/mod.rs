@@ -75,7 +75,7 @@ fn files() -> Vec<PathBuf> {
 }
 
 /// How progress is shown.
-fn look(quiet: bool) -> Look {
+pub fn look(quiet: bool) -> Look {
     match (quiet, std::io::stdout().is_terminal()) {
         (true, _) => Look::Quiet,
         (false, true) => Look::Screen,

@@ -1,0 +1,228 @@
+//! `runion run --rm`, as a user types it: busybox from its package as an image,
+//! and the built-in one.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use crate::setup::{Scratch, can_mount, runion};
+
+/// A store with an image `box`: busybox, some users, and a link for a directory.
+struct World(Scratch);
+
+impl World {
+    fn new(name: &str) -> Option<World> {
+        if !can_mount() {
+            return None;
+        }
+        let busybox = Path::new("/bin/busybox");
+        if !busybox.exists() {
+            println!("skipped: busybox is not installed");
+            return None;
+        }
+        let scratch = Scratch::new(name);
+        let root = scratch.join("root");
+        for dir in ["bin", "etc", "tmp"] {
+            fs::create_dir_all(root.join(dir)).unwrap();
+        }
+        fs::copy(busybox, root.join("bin/busybox")).unwrap();
+        for applet in [
+            "sh", "cat", "id", "ls", "env", "pwd", "hostname", "kill", "sleep", "touch", "grep", "rm", "stat",
+        ] {
+            std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
+        }
+        fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nuser:x:7:8::/home/user:/bin/sh\n")
+            .unwrap();
+        fs::write(root.join("etc/group"), "root:x:0:\nown:x:8:\nmore:x:9:user\n").unwrap();
+        std::os::unix::fs::symlink("/etc", root.join("link")).unwrap();
+        let archive = scratch.join("root.tar");
+        let tar = Command::new("tar")
+            .args(["--owner=0", "--group=0", "-cf"])
+            .arg(&archive)
+            .arg("-C")
+            .arg(&root)
+            .arg(".")
+            .status();
+        assert!(tar.unwrap().success());
+        let world = World(scratch);
+        let import = [
+            "import",
+            "-c",
+            "CMD [\"/bin/sh\", \"-c\", \"echo the image says $WHAT\"]",
+            "-c",
+            "ENV WHAT=hello",
+        ];
+        let imported = world.command(&import).arg(&archive).arg("box").output().unwrap();
+        assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
+        Some(world)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(runion());
+        command.arg("--root").arg(self.0.join("store")).args(arguments).env("TMPDIR", self.0.path());
+        command.env_remove("XDG_CACHE_HOME").env("HOME", self.0.path());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(&["run", "--rm", "--pull", "never"])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    fn says(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{arguments:?}: {out}{err}");
+        out.into_owned()
+    }
+}
+
+#[test]
+fn an_image_runs_as_it_says() {
+    let Some(world) = World::new("run") else { return };
+    assert_eq!(world.says(&["box"]), "the image says hello\n");
+    assert_eq!(world.says(&["-e", "WHAT=more", "box"]), "the image says more\n");
+    assert_eq!(world.says(&["--entrypoint", "/bin/pwd", "-w", "/new/dir", "box"]), "/new/dir\n");
+    assert!(world.says(&["hello"]).starts_with("Hello from runion!\n"));
+}
+
+#[test]
+fn exit_codes_are_dockers() {
+    let Some(world) = World::new("run-codes") else { return };
+    for (arguments, code) in [
+        (&["box", "sh", "-c", "exit 7"][..], 7),
+        (&["box", "sh", "-c", "kill -9 $$"], 137),
+        (&["box", "nothing"], 127),
+        (&["box", "/etc/passwd"], 126),
+        (&["none"], 125),
+        (&["-u", "nobody-here", "box", "id"], 126),
+        (&["-t", "box", "id"], 125),
+    ] {
+        let output = world.run(arguments);
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    let stays = world.command(&["run", "box"]).output().unwrap();
+    assert_eq!(stays.status.code(), Some(125));
+}
+
+#[test]
+fn a_command_is_who_it_should_be() {
+    let Some(world) = World::new("run-user") else { return };
+    assert_eq!(world.says(&["-u", "user", "box", "id"]), "uid=7(user) gid=8(own) groups=8(own),9(more)\n");
+    assert_eq!(world.says(&["-u", "7:9", "box", "id"]), "uid=7(user) gid=9(more) groups=9(more)\n");
+    assert_eq!(world.says(&["-u", "user", "box", "sh", "-c", "echo $HOME"]), "/home/user\n");
+    assert!(!world.run(&["-u", "user", "box", "touch", "/etc/new"]).status.success());
+    let status = world.says(&["box", "cat", "/proc/self/status"]);
+    assert!(status.contains("CapBnd:\t00000000a80425fb\n"), "docker's default: {status}");
+    assert!(status.contains("CapInh:\t0000000000000000\n"), "{status}");
+    let user = world.says(&["-u", "user", "box", "cat", "/proc/self/status"]);
+    assert!(
+        user.contains("CapEff:\t0000000000000000\n") && user.contains("CapPrm:\t0000000000000000\n"),
+        "{user}"
+    );
+}
+
+#[test]
+fn a_container_is_alone() {
+    let Some(world) = World::new("run-alone") else { return };
+    assert_eq!(world.says(&["-H", "name", "box", "hostname"]), "name\n");
+    let network = world.says(&["box", "cat", "/proc/net/dev"]);
+    assert_eq!(network.lines().skip(2).count(), 1, "only lo: {network}");
+    let host = world.says(&["--network", "host", "box", "cat", "/proc/net/dev"]);
+    let names = |table: &str| -> Vec<String> {
+        table.lines().skip(2).filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect()
+    };
+    assert_eq!(names(&host), names(&fs::read_to_string("/proc/net/dev").unwrap()));
+    assert_eq!(world.says(&["box", "sh", "-c", "echo $$"]).trim().parse::<u32>().unwrap(), 2);
+    assert_eq!(
+        world.says(&[
+            "box",
+            "sh",
+            "-c",
+            "ls -a /proc/scsi /sys/firmware 2>/dev/null | grep -v ':' | grep -v '^[.]*$'; echo none"
+        ]),
+        "none\n"
+    );
+    let read = world.run(&["box", "sh", "-c", "cat /proc/keys /proc/timer_list 2>/dev/null"]);
+    assert_eq!(String::from_utf8_lossy(&read.stdout), "", "masked files are empty");
+    assert!(!world.run(&["box", "sh", "-c", "echo b > /proc/sysrq-trigger"]).status.success());
+    assert!(!world.says(&["box", "ls", "/dev"]).contains("fuse"));
+}
+
+#[test]
+fn nothing_is_left_and_the_image_is_as_it_was() {
+    let Some(world) = World::new("run-rest") else { return };
+    let left = || {
+        let mut names: Vec<_> =
+            fs::read_dir(world.0.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = left();
+    assert_eq!(world.says(&["box", "sh", "-c", "echo new > /etc/passwd; rm /bin/cat; echo done"]), "done\n");
+    assert_eq!(world.says(&["box", "grep", "-c", "root", "/etc/passwd"]), "1\n");
+    assert_eq!(left(), before);
+    let fsck = world.command(&["fsck"]).output().unwrap();
+    assert!(fsck.status.success(), "{}", String::from_utf8_lossy(&fsck.stdout));
+}
+
+#[test]
+fn an_image_in_use_is_not_removed() {
+    let Some(world) = World::new("run-held") else { return };
+    let mut child = world
+        .command(&["run", "--rm", "-i", "box", "cat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"said\n").unwrap();
+    let mut said = [0; 5];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut said).unwrap();
+    assert_eq!(&said, b"said\n");
+    let refused = world.command(&["rmi", "-f", "box"]).output().unwrap();
+    assert!(!refused.status.success());
+    assert!(
+        String::from_utf8_lossy(&refused.stderr).contains("in use"),
+        "{}",
+        String::from_utf8_lossy(&refused.stderr)
+    );
+    drop(stdin);
+    assert!(child.wait().unwrap().success());
+    assert!(world.command(&["rmi", "-f", "box"]).status().unwrap().success());
+}
+
+#[test]
+fn streams_are_the_callers_where_they_are_asked_for() {
+    let Some(world) = World::new("run-streams") else { return };
+    let with_input = |arguments: &[&str]| {
+        let mut child = world
+            .command(&["run", "--rm"])
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Who does not read may be gone already.
+        child.stdin.take().unwrap().write_all(b"input\n").unwrap_or_default();
+        child.wait_with_output().unwrap()
+    };
+    assert_eq!(with_input(&["-i", "box", "cat"]).stdout, b"input\n");
+    assert_eq!(with_input(&["box", "cat"]).stdout, b"");
+    let both = with_input(&["box", "sh", "-c", "echo out; echo err >&2"]);
+    assert_eq!((&both.stdout[..], &both.stderr[..]), (&b"out\n"[..], &b"err\n"[..]));
+    let file = world.0.join("env");
+    fs::write(&file, "# a comment\nONE=1\n\nTWO=a b\r\n").unwrap();
+    let file = file.to_str().unwrap();
+    assert_eq!(world.says(&["--env-file", file, "box", "sh", "-c", "echo $ONE $TWO"]), "1 a b\n");
+}
