@@ -35,6 +35,16 @@ impl Made {
     pub fn id(&self) -> Digest {
         Digest::of(&self.config)
     }
+
+    /// A manifest of it as a registry would have it.
+    pub fn manifest(&self) -> Vec<u8> {
+        let mut parts = oci(&[(self, "")]);
+        let index: Value = serde_json::from_slice(get(&parts, "index.json")).unwrap();
+        let digest = index["manifests"][0]["digest"].as_str().unwrap();
+        let path = digest.replace("sha256:", "blobs/sha256/");
+        parts.retain(|(there, _)| *there == path);
+        get(&parts, &path).to_vec()
+    }
 }
 
 /// A layer of files of these lengths; what they contain depends on their names.

@@ -1,8 +1,14 @@
-//! The store on disk: archives that real tools made, hostile ones, and what is
-//! left of them.
+//! The store on disk: archives that real tools made and hostile ones, kills at
+//! every system call, full disks, races, broken files.
 
+mod actions;
+mod damage;
+mod full;
 mod hostile;
+mod kills;
 mod made;
+mod races;
+mod speed;
 mod state;
 mod tools;
 mod truncated;

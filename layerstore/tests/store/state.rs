@@ -92,6 +92,9 @@ pub fn assert_no_garbage(store: &Store) {
     for name in ["version", "lock", "names.lock", "names.json"] {
         there.remove(Path::new(name));
     }
+    for image in store.images().unwrap() {
+        there.remove(Path::new(&format!("images/{}.lock", image.id().hex())));
+    }
     assert_eq!(there, lead_to);
     let names = std::fs::read_to_string(store.root().join("names.json")).unwrap_or_default();
     let named: usize = store.images().unwrap().iter().map(|image| image.names.len()).sum();
@@ -105,6 +108,25 @@ fn files(root: &Path, below: &Path, found: &mut BTreeSet<PathBuf>) {
         match entry.file_type().unwrap().is_dir() {
             true => files(root, &path, found),
             false => drop(found.insert(path)),
+        }
+    }
+}
+
+/// All files of a directory, by their paths in it.
+pub fn files_of(root: &Path) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    files(root, Path::new(""), &mut found);
+    found
+}
+
+/// Copies a store.
+pub fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &to.join(entry.file_name())),
+            false => drop(std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap()),
         }
     }
 }
