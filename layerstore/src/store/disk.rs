@@ -14,6 +14,9 @@ use super::Store;
 use crate::digest::Digest;
 use crate::error::{Context, Error, Kind, Result};
 
+/// What the user can do about a store that is broken.
+pub(super) const REPAIR: &str = "`runion fsck --repair` removes what is broken";
+
 /// A file on its way in: in `tmp/`, gone when dropped unless it was published.
 pub struct Staged<'s> {
     store: &'s Store,
@@ -23,11 +26,6 @@ pub struct Staged<'s> {
 }
 
 impl Staged<'_> {
-    /// To be written to.
-    pub fn file(&mut self) -> &mut File {
-        &mut self.file
-    }
-
     /// Makes it the file at `path`, on disk when this returns; an earlier one is
     /// replaced.
     pub fn publish(mut self, path: &Path) -> Result<()> {
@@ -38,6 +36,22 @@ impl Staged<'_> {
         }
         self.path = None;
         self.store.sync_dir(path.parent().unwrap_or(path))
+    }
+}
+
+impl Write for Staged<'_> {
+    /// Errors name the store: whoever's disk is full wants to know which.
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.file.write(bytes).map_err(|error| match error.kind() {
+            std::io::ErrorKind::Interrupted => error,
+            _ => {
+                Error::from(error).context(format!("write to the store {}", self.store.root.display())).into()
+            }
+        })
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
     }
 }
 
@@ -75,7 +89,7 @@ impl Store {
     /// Replaces a small file by one rename.
     pub(super) fn replace(&self, path: &Path, contents: &[u8]) -> Result<()> {
         let mut staged = self.stage()?;
-        staged.file().write_all(contents).context(|| format!("write {}", path.display()))?;
+        staged.write_all(contents).context(|| format!("write {}", path.display()))?;
         staged.publish(path)
     }
 
@@ -87,8 +101,7 @@ impl Store {
             Err(error) => return Err(error).context(|| format!("read {}", path.display())),
         };
         parse(&bytes).map(Some).map_err(|wrong| {
-            Error::new(Kind::Corrupt, format!("{} is malformed: {wrong}", path.display()))
-                .hint("`runion fsck --repair` removes what is broken")
+            Error::new(Kind::Corrupt, format!("{} is malformed: {wrong}", path.display())).hint(REPAIR)
         })
     }
 

@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use rustix::fs::FlockOperation;
 
 use super::Store;
+use super::disk::REPAIR;
 use super::images::chain_id;
 use crate::digest::Digest;
 use crate::error::{Error, Kind, Result};
@@ -121,10 +122,9 @@ impl Store {
         let chains = records.iter().map(|record| chain_id(&record.layers)).collect();
         let mut objects = HashSet::new();
         for diff_id in &layers {
-            let layer = self.layer(*diff_id)?.ok_or_else(|| {
-                Error::new(Kind::Corrupt, format!("layer {diff_id} is lost"))
-                    .hint("`runion fsck --repair` removes the images that need it")
-            })?;
+            let layer = self
+                .layer(*diff_id)?
+                .ok_or_else(|| Error::new(Kind::Corrupt, format!("layer {diff_id} is lost")).hint(REPAIR))?;
             objects.extend(layer.framing()?.objects().iter().map(|object| object.id));
         }
         Ok(Live { layers, blobs, chains, objects })

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use rustix::fs::FlockOperation;
 
+use super::disk::REPAIR;
 use super::names::{self, not_found};
 use super::{Adding, ImageRecord, Store};
 use crate::digest::Digest;
@@ -136,8 +137,9 @@ impl Store {
         let bytes = std::fs::read(&path).context(|| format!("read {}", path.display()))?;
         match Digest::of(&bytes) == digest {
             true => Ok(bytes),
-            false => Err(Error::new(Kind::Corrupt, format!("{} is not what it was", path.display()))
-                .hint("`runion fsck --repair` removes what is broken")),
+            false => {
+                Err(Error::new(Kind::Corrupt, format!("{} is not what it was", path.display())).hint(REPAIR))
+            }
         }
     }
 
@@ -246,7 +248,7 @@ impl Store {
         let tree = self.tree(layers)?;
         let mut staged = self.stage()?;
         let digest = {
-            let to = std::io::BufWriter::with_capacity(1 << 20, staged.file());
+            let to = std::io::BufWriter::with_capacity(1 << 20, &mut staged);
             let mut hashing = Verity { to, hash: VerityHash::new() };
             let written =
                 index::write(&tree, uuid_of(layers), &mut hashing).and_then(|()| Ok(hashing.flush()?));

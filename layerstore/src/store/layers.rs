@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::PathBuf;
 
+use super::disk::REPAIR;
 use super::{Adding, Blob, LayerRecord, Store};
 use crate::digest::Digest;
 use crate::error::{Context, Error, Kind, Result};
@@ -23,10 +24,16 @@ impl Layer<'_> {
     }
 
     /// Its framing.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`] where it is broken, or lost.
     pub fn framing(&self) -> Result<Framing> {
         let path = self.store.framing_path(self.record.diff_id);
         let open = || Framing::open(File::open(&path)?);
-        open().context(|| format!("read {}", path.display()))
+        open().context(|| format!("read {}", path.display())).map_err(|error| match error.kind() {
+            Kind::Corrupt | Kind::NotFound => Error::new(Kind::Corrupt, error.message()).hint(REPAIR),
+            _ => error,
+        })
     }
 
     /// Copies its tar stream, bit for bit.
@@ -68,7 +75,7 @@ impl Store {
         tar: impl Read,
     ) -> Result<LayerRecord> {
         let mut staged = self.stage()?;
-        let (unpacked, _) = unpack::unpack(tar, &self.pool, &self.limits, staged.file())?;
+        let (unpacked, _) = unpack::unpack(tar, &self.pool, &self.limits, &mut staged)?;
         let Summary { diff_id, size, entries, .. } = unpacked.summary;
         let contents = unpacked.contents;
         if let Some(expected) = expected.filter(|expected| *expected != diff_id) {

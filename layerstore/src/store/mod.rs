@@ -83,7 +83,10 @@ impl Store {
                 )))
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                // Both locks are there from now on: on a full disk none could be made,
+                // and no garbage removed.
                 let _adding = self.adding()?;
+                self.lock("names.lock", rustix::fs::FlockOperation::LockShared)?;
                 self.replace(&path, format!("{VERSION}\n").as_bytes())
             }
             Err(error) => Err(error).context(|| format!("read {}", path.display())),
