@@ -58,16 +58,22 @@ impl Problem {
         Problem { at, message: message.into() }
     }
 
-    /// The message, and the line with a mark below the place.
+    /// The message, and what is around the place with a mark below it.
     fn in_template(&self, source: &str) -> Failure {
         let before = source.get(..self.at).unwrap_or(source);
         let start = before.rfind('\n').map_or(0, |at| at + 1);
         let line = source.get(start..).unwrap_or_default().lines().next().unwrap_or_default();
         let column = before.get(start..).unwrap_or_default().chars().count();
-        let line = line.replace('\t', " ");
-        Failure::failed(format!("the template is wrong: {}\n  {line}\n  {:column$}^", self.message, ""))
+        let skipped = column.saturating_sub(SHOWN);
+        let around = line.chars().skip(skipped).take(2 * SHOWN);
+        let around: String = around.map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let mark = " ".repeat(column - skipped);
+        Failure::failed(format!("the template is wrong: {}\n  {around}\n  {mark}^", self.message))
     }
 }
+
+/// So many characters of a line are shown on each side of a mistake.
+const SHOWN: usize = 60;
 
 #[cfg(test)]
 mod tests;

@@ -98,12 +98,88 @@ fn errors_point_at_the_place() {
 
 #[test]
 fn depth_is_bounded() {
-    assert!(
-        refused(&format!("{{{{{}.ID", "(".repeat(100_000))).contains("too many parentheses")
-            || refused(&format!("{{{{{}.ID", "(".repeat(100_000))).contains("without")
-    );
+    for parentheses in [65, 100_000] {
+        assert!(refused(&format!("{{{{{}.ID}}}}", "(".repeat(parentheses))).contains("too many parentheses"));
+    }
     let nested = format!("{}{}", "{{if .ID}}".repeat(10_000), "{{end}}".repeat(10_000));
     assert!(refused(&nested).contains("in each other"));
     let chain = format!("{{{{if .None}}}}{}{{{{end}}}}", "{{else if .None}}".repeat(60));
     assert_eq!(render(&chain), "");
+}
+
+/// However long a line is, what is shown of it is not.
+#[test]
+fn errors_in_long_lines_are_short() {
+    let error = refused(&format!("{}{{{{.Nothing}}}}{}", "ä".repeat(100_000), "x".repeat(100_000)));
+    let lines: Vec<_> = error.lines().map(|line| line.chars().count()).collect();
+    assert_eq!(lines[1..], [2 + 2 * super::SHOWN, 2 + super::SHOWN + 1], "{error}");
+}
+
+/// Words of templates in any order give a text or an error.
+mod soup {
+    use proptest::prelude::*;
+
+    use super::super::Template;
+    use super::value;
+
+    const WORDS: [&str; 44] = [
+        "{{",
+        "}}",
+        "{{-",
+        "-}}",
+        "/*",
+        "*/",
+        "if ",
+        "else ",
+        "end",
+        "range ",
+        "with ",
+        ".",
+        ".Tags",
+        ".Config",
+        ".ID",
+        ".Labels",
+        "$",
+        "$x",
+        "$y, ",
+        ":=",
+        "=",
+        "|",
+        "(",
+        ")",
+        "\"",
+        "`",
+        "\\",
+        "1",
+        "-2",
+        "0.5",
+        "99999999999999999999",
+        "true",
+        "nil",
+        "len ",
+        "index ",
+        "printf ",
+        "\"%5d%q%\"",
+        "json ",
+        "join ",
+        "split ",
+        " ",
+        "\n",
+        "ä",
+        "{",
+    ];
+
+    proptest! {
+        #[test]
+        fn of_words(words in prop::collection::vec(prop::sample::select(&WORDS[..]), 0..24)) {
+            let source = words.concat();
+            if let Ok(template) = Template::parse(&source) {
+                template.render(&value()).ok();
+            }
+            // Most of it in one action.
+            if let Ok(template) = Template::parse(&format!("{{{{{source}}}}}")) {
+                template.render(&value()).ok();
+            }
+        }
+    }
 }
