@@ -31,6 +31,8 @@ pub struct Loaded {
     pub id: Digest,
     /// Its names, as the archive gave them.
     pub names: Vec<Reference>,
+    /// Other images that had one of these names, and lost it.
+    pub displaced: Vec<(Reference, Digest)>,
 }
 
 /// How to load.
@@ -213,10 +215,11 @@ fn parse_name(text: &str) -> Result<Option<Reference>> {
 }
 
 fn named(store: &Store, record: ImageRecord, names: Vec<Reference>) -> Result<Loaded> {
+    let mut displaced = Vec::new();
     for name in &names {
-        store.tag(record.id, name)?;
+        displaced.extend(store.tag(record.id, name)?.map(|before| (name.clone(), before)));
     }
-    Ok(Loaded { id: record.id, names })
+    Ok(Loaded { id: record.id, names, displaced })
 }
 
 /// Takes layers in, side by side. The first error ends it.

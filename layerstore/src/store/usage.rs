@@ -95,11 +95,13 @@ impl Has {
 }
 
 impl Store {
-    /// Reads every record and every framing's list of objects.
+    /// Reads every record and every framing's list of objects; nothing is
+    /// collected meanwhile.
     ///
     /// # Errors
     /// What reading one of them gave.
     pub fn usage(&self) -> Result<Usage> {
+        let _adding = self.adding()?;
         let records = self.records()?;
         let mut usage = Usage::default();
         let objects = self.use_of_layers(&records, &mut usage)?;

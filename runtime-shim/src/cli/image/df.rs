@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use clap::Args;
 use layerstore::digest::Digest;
-use layerstore::store::{Image, Store, Usage, short};
+use layerstore::store::{Store, Usage, short};
 use serde_json::{Value, json};
 
 use super::filter::Known;
@@ -45,18 +45,18 @@ impl Df {
     pub fn run(self, store: &Store) -> Result<u8> {
         let format = Format::parse(self.format.as_deref(), COLUMNS)?;
         let usage = store.usage()?;
-        let images: HashMap<Digest, Image> =
-            store.images()?.into_iter().map(|image| (image.id(), image)).collect();
+        let images: HashMap<Digest, Known> =
+            Known::all(store)?.into_iter().map(|known| (known.image.id(), known)).collect();
         if self.verbose {
-            return verbose(store, &usage, images);
+            return verbose(&usage, &images);
         }
         format.print(&HEADERS, &rows(&usage, &images))?;
         Ok(0)
     }
 }
 
-fn rows(usage: &Usage, images: &HashMap<Digest, Image>) -> Vec<Value> {
-    let is_dangling = |id: &Digest| images.get(id).is_some_and(|image| image.names.is_empty());
+fn rows(usage: &Usage, images: &HashMap<Digest, Known>) -> Vec<Value> {
+    let is_dangling = |id: &Digest| images.get(id).is_some_and(|known| known.image.names.is_empty());
     let dangling: u64 =
         usage.images.iter().filter(|image| is_dangling(&image.id)).map(|image| image.unique).sum();
     let (objects, shared) = (usage.objects, usage.shared_objects);
@@ -93,11 +93,7 @@ fn rows(usage: &Usage, images: &HashMap<Digest, Image>) -> Vec<Value> {
     ]
 }
 
-fn verbose(store: &Store, usage: &Usage, images: HashMap<Digest, Image>) -> Result<u8> {
-    let mut known: HashMap<Digest, Known> = HashMap::new();
-    for (id, image) in images {
-        known.insert(id, Known::of(store, image)?);
-    }
+fn verbose(usage: &Usage, known: &HashMap<Digest, Known>) -> Result<u8> {
     let now = time::now();
     let mut lines = vec!["REPOSITORY\tTAG\tIMAGE ID\tCREATED\tSIZE\tSHARED SIZE\tUNIQUE SIZE".to_owned()];
     let mut by_age: Vec<_> =

@@ -39,6 +39,20 @@ impl Known {
         Ok(Known { image, config, created })
     }
 
+    /// All images of the store. One that somebody removes meanwhile is none.
+    pub fn all(store: &Store) -> Result<Vec<Known>> {
+        let mut all = Vec::new();
+        for image in store.images()? {
+            let id = image.id().to_string();
+            match Known::of(store, image) {
+                Ok(known) => all.push(known),
+                Err(_) if find::present(store, &id)?.is_none() => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(all)
+    }
+
     /// When it was made, for comparisons: what nobody knows is long ago.
     pub fn age(&self) -> i64 {
         self.created.unwrap_or(i64::MIN)

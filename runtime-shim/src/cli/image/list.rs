@@ -93,10 +93,8 @@ impl List {
             }
             filter.and_reference(name);
         }
-        let mut images = Vec::new();
-        for image in store.images()? {
-            images.extend(filter.apply(Known::of(store, image)?));
-        }
+        let known = Known::all(store)?.into_iter();
+        let mut images: Vec<Known> = known.filter_map(|known| filter.apply(known)).collect();
         if self.tree {
             return tree::print(store, images, self.no_trunc);
         }
@@ -121,8 +119,7 @@ impl List {
 impl Tree {
     /// As `images --tree`.
     pub fn run(self, store: &Store) -> Result<u8> {
-        let images = store.images()?.into_iter().map(|image| Known::of(store, image));
-        tree::print(store, images.collect::<Result<_>>()?, self.no_trunc)
+        tree::print(store, Known::all(store)?, self.no_trunc)
     }
 }
 

@@ -55,5 +55,8 @@ fn said(loaded: &Loaded) -> String {
     if loaded.names.is_empty() {
         return format!("Loaded image ID: {}\n", loaded.id);
     }
-    loaded.names.iter().map(|name| format!("Loaded image: {name}\n")).collect()
+    let displaced = loaded.displaced.iter().map(|(name, before)| {
+        format!("The image {name} already exists, renaming the old one with ID {before} to empty string\n")
+    });
+    displaced.chain(loaded.names.iter().map(|name| format!("Loaded image: {name}\n"))).collect()
 }

@@ -36,11 +36,8 @@ impl Prune {
             return output::print("Total reclaimed space: 0B\n").map(|()| 0);
         }
         let mut said = String::new();
-        for image in store.images()? {
-            if !self.all && !image.names.is_empty() {
-                continue;
-            }
-            let Some(known) = filter.apply(Known::of(store, image)?) else { continue };
+        let unused = Known::all(store)?.into_iter().filter(|known| self.all || known.image.names.is_empty());
+        for known in unused.filter_map(|known| filter.apply(known)) {
             match store.remove_image(known.image.id()) {
                 Ok(()) => {
                     said.push_str(&names_of(&known.image));

@@ -36,6 +36,15 @@ fn what_others_write_is_loaded() {
     let id_of_oci = store.ok(&["inspect", "-f", "{{.Id}}", "registry.example/app:2"]);
     assert_eq!(id_of_oci.trim(), format!("sha256:{}", sha256(&store, &config)));
     assert_eq!(store.ok(&["image", "inspect", "-f", "{{.Id}}", "team/app:1.0"]), id);
+    // A name goes from one image to another, and it is said.
+    let other = store.import("team/app:1.0", &[("x", "y")], &[]);
+    assert_eq!(
+        store.ok(&["load", "-i", docker.to_str().unwrap()]),
+        format!(
+            "The image team/app:1.0 already exists, renaming the old one with ID {other} to empty string\n\
+             Loaded image: team/app:1.0\n"
+        )
+    );
     let whole = store.ok(&["load", "-i", layout.to_str().unwrap()]);
     assert_eq!(whole.matches("Loaded image ID: sha256:").count(), 2, "{whole}");
 }
