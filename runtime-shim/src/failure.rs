@@ -4,7 +4,9 @@
 //! carries a hint. It is printed once, by whoever ends a process with it.
 
 use std::fmt;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
+
+use crate::output::screen;
 
 /// A command about images failed, as docker's do.
 pub const FAILED: u8 = 1;
@@ -117,5 +119,11 @@ impl<T, E: fmt::Display> Context<T> for std::result::Result<T, E> {
 /// One message to stderr. A closed stderr is tolerated: there is nobody left
 /// to tell, and the exit code still says it.
 pub fn say(message: &str) {
-    std::io::stderr().write_all(format!("{message}\n").as_bytes()).unwrap_or_default();
+    let line = format!("{message}\n");
+    let mut stderr = std::io::stderr();
+    let shown = match stderr.is_terminal() {
+        true => screen::harmless(line.as_bytes()),
+        false => line.as_bytes().into(),
+    };
+    stderr.write_all(&shown).unwrap_or_default();
 }

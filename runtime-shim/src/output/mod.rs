@@ -4,9 +4,11 @@
 //! |---|---|
 //! | [`template`] | Go's templates, over JSON |
 //! | [`table`] | columns |
+//! | [`screen`] | what a terminal must not obey |
 //! | [`size`], [`time`] | numbers in docker's words |
 
 pub mod progress;
+pub mod screen;
 pub mod size;
 pub mod table;
 pub mod template;
@@ -72,8 +74,9 @@ pub fn print(text: &str) -> Result<()> {
 
 /// Names of files to stdout: they need not be text.
 pub fn print_bytes(bytes: &[u8]) -> Result<()> {
+    let shown = if is_screen() { screen::harmless(bytes) } else { bytes.into() };
     let mut stdout = std::io::stdout().lock();
-    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(unwritten)
+    stdout.write_all(&shown).and_then(|()| stdout.flush()).map_err(unwritten)
 }
 
 /// Why stdout could not be written to. Whoever read it may have had enough:

@@ -147,6 +147,10 @@ fn bad_archives_and_names_are_refused() {
         (&["save", "nothing"], "Error: No such image: nothing:latest"),
         (&["save", "hello", "Up"], "lower case"),
         (&["save", "-o", "/does/not/exist", "hello"], "write /does/not/exist"),
+        (
+            &["save", "-o", "/dev/full", "hello"],
+            "write /dev/full: write the archive: No space left on device",
+        ),
         (&["save", "-o", full.to_str().unwrap(), "hello"], "is a directory"),
         (&["save", "--format", "oci-dir", "-o", full.to_str().unwrap(), "hello"], "no empty directory"),
     ] {
@@ -193,4 +197,41 @@ fn a_reader_that_has_enough_ends_it_quietly() {
             sh(&store, "(\"$RUNION\" $1 big; echo $? >&2) | head -c1 > /dev/null", &[Path::new(verb)]);
         assert_eq!(stderr(&output), "141\n", "{verb}");
     }
+}
+
+/// A save that is killed in the middle leaves what was there; while it runs,
+/// its image stays.
+#[test]
+fn a_killed_save_leaves_nothing() {
+    let store = Store::new("killed");
+    let id = store.import("app", &[("x", &"contents ".repeat(100))], &[]);
+    let file = store.scratch.join("image.tar");
+    std::fs::write(&file, "what was there before").unwrap();
+    // Whoever opens the one object waits for a writer who never comes.
+    let object = tool("find", &[store.path().join("objects").to_str().unwrap(), "-type", "f"]);
+    let (object, kept) = (object.trim(), store.scratch.join("object"));
+    std::fs::rename(object, &kept).unwrap();
+    tool("mkfifo", &[object]);
+    let mut saving = store.command(&["save", "-o", file.to_str().unwrap(), "app"]).spawn().unwrap();
+    let waits = || std::fs::read_to_string(format!("/proc/{}/wchan", saving.id())).unwrap_or_default();
+    for _ in 0..100 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        if waits().contains("fifo") || waits().contains("wait_for_partner") {
+            break;
+        }
+    }
+    assert!(saving.try_wait().unwrap().is_none(), "it waits");
+    let conflict =
+        format!("Error: conflict: unable to delete {} (cannot be forced) - image is in use\n", &id[7..19]);
+    assert_eq!(store.fails(1, &["rmi", "app"]), conflict);
+    assert_eq!(store.fails(1, &["rmi", "-f", &id]), conflict);
+    assert_eq!(store.ok(&["prune", "-a", "-f"]), "Total reclaimed space: 0B\n");
+    saving.kill().unwrap();
+    saving.wait().unwrap();
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "what was there before");
+    let names = std::fs::read_dir(store.scratch.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(names.filter(|name| name.to_str().unwrap().starts_with('.')).count() == 0);
+    std::fs::rename(&kept, object).unwrap();
+    assert_eq!(store.ok(&["fsck"]), "clean\n");
+    store.ok(&["rmi", "app"]);
 }

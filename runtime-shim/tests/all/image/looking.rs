@@ -1,6 +1,8 @@
 //! `history`, `inspect`, `diff`, `df`, `fsck`.
 
-use super::store::{Store, sh, tool};
+use std::process::Command;
+
+use super::store::{Store, has, sh, tool};
 use crate::setup::{stderr, stdout};
 
 #[test]
@@ -154,4 +156,34 @@ fn fsck_finds_and_repairs() {
     assert_eq!(store.ok(&["images", "-q"]), "", "what is broken is gone");
     store.ok(&["history", "hello"]);
     assert_eq!(store.ok(&["fsck"]), "clean\n");
+}
+
+/// An image's words do not steer the terminal of who looks at it; a program
+/// gets them as they are.
+#[test]
+fn escape_sequences_stay_in_the_image() {
+    let store = Store::new("escapes");
+    let evil = "\u{1b}[2Jgone\u{9b}31m";
+    store.import("evil", &[(&format!("name{evil}"), "x")], &["-m", evil, "-c", &format!("LABEL x={evil}")]);
+    store.import("other", &[("name", "x")], &[]);
+    let commands = [
+        "history evil",
+        "inspect evil",
+        "inspect -f {{.Config.Labels.x}} evil",
+        "diff other evil",
+        "images -q $EVIL",
+    ];
+    for line in commands {
+        let shell = format!("{} {line}", env!("CARGO_BIN_EXE_runion"));
+        let output =
+            Command::new("sh").args(["-c", &shell]).env("RUNION_ROOT", store.path()).output().unwrap();
+        assert!(line.contains("EVIL") || line == "inspect evil" || stdout(&output).contains(evil), "{line}");
+        if !has("script") {
+            return;
+        }
+        let mut script = Command::new("script");
+        script.args(["-qc", &shell, "/dev/null"]).env("RUNION_ROOT", store.path()).env("EVIL", evil);
+        let shown = String::from_utf8_lossy(&script.output().unwrap().stdout).into_owned();
+        assert!(!shown.contains(['\u{1b}', '\u{9b}']), "{line}: {shown:?}");
+    }
 }
