@@ -206,6 +206,8 @@ fn directory(below: &str, path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn applied(instructions: &[&str]) -> serde_json::Value {
@@ -241,6 +243,21 @@ mod tests {
         ] {
             let expected: serde_json::Value = serde_json::from_str(config).unwrap();
             assert_eq!(applied(instructions), expected, "{instructions:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_words_are_applied_or_refused(
+            verb in prop::sample::select(vec![
+                "CMD", "ENV", "LABEL", "EXPOSE", "VOLUME", "ONBUILD", "STOPSIGNAL", "USER", "WORKDIR", "ENTRYPOINT",
+            ]),
+            rest in "[ =\\[\\]\"'\\\\$a0-9/,-]{0,20}|.{0,10}",
+        ) {
+            let mut config = Execution::default();
+            if apply(&format!("{verb} {rest}"), &mut config).is_ok() {
+                prop_assert!(config.working_dir.is_empty() || config.working_dir.starts_with('/'));
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! `--filter`: which images are meant.
 
+use std::collections::BTreeMap;
+
 use layerstore::document::ImageConfig;
 use layerstore::reference::Reference;
 use layerstore::store::{Image, Store};
@@ -13,12 +15,26 @@ use crate::output::time;
 #[derive(Default)]
 pub struct Filter {
     dangling: Option<bool>,
-    labels: Vec<(String, Option<String>, bool)>,
+    labels: Vec<Label>,
     references: Vec<String>,
     /// Made before this second.
     before: Option<i64>,
     /// Made after it.
     since: Option<i64>,
+}
+
+/// A label, and perhaps its value.
+struct Label {
+    key: String,
+    value: Option<String>,
+    wanted: Wanted,
+}
+
+/// Whether images have it, or lack it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Yes,
+    No,
 }
 
 /// An image with what filters look at.
@@ -67,7 +83,6 @@ impl Filter {
             let (key, value) = condition.split_once('=').ok_or_else(|| {
                 Failure::failed(format!("the filter {condition:?} is not of the form key=value"))
             })?;
-            // `label!=x` is `label!` and `x`.
             if !known.contains(&key) {
                 return Err(Failure::failed(format!("invalid filter '{key}'"))
                     .hint(format!("there are {}", known.join(", "))));
@@ -90,11 +105,13 @@ impl Filter {
                 });
             }
             "label" | "label!" => {
-                let (label, value) = match value.split_once('=') {
-                    Some((label, value)) => (label, Some(value.to_owned())),
+                // `label!=x` is `label!` and `x`.
+                let wanted = if key == "label" { Wanted::Yes } else { Wanted::No };
+                let (key, value) = match value.split_once('=') {
+                    Some((key, value)) => (key, Some(value.to_owned())),
                     None => (value, None),
                 };
-                self.labels.push((label.to_owned(), value, key == "label"));
+                self.labels.push(Label { key: key.to_owned(), value, wanted });
             }
             "reference" => self.references.push(value.to_owned()),
             "before" => self.before = earliest(self.before, made(store, value)?),
@@ -112,14 +129,10 @@ impl Filter {
     /// The image with the names that are meant, if it is.
     pub fn apply(&self, mut known: Known) -> Option<Known> {
         let dangling = known.image.names.is_empty();
-        let labels = &known.config.config.labels;
         let fits = self.dangling.is_none_or(|wanted| wanted == dangling)
             && self.before.is_none_or(|before| known.age() < before)
             && self.since.is_none_or(|since| known.age() > since)
-            && self.labels.iter().all(|(label, value, wanted)| {
-                let found = labels.get(label);
-                found.is_some_and(|found| value.as_ref().is_none_or(|value| value == found)) == *wanted
-            });
+            && self.labels.iter().all(|label| label.fits(&known.config.config.labels));
         if !fits {
             return None;
         }
@@ -143,6 +156,14 @@ impl Filter {
             matches(pattern.as_bytes(), whole.as_bytes())
                 || matches(pattern.as_bytes(), repository.as_bytes())
         })
+    }
+}
+
+impl Label {
+    fn fits(&self, labels: &BTreeMap<String, String>) -> bool {
+        let found = labels.get(&self.key);
+        let is_there = found.is_some_and(|found| self.value.as_ref().is_none_or(|value| value == found));
+        is_there == (self.wanted == Wanted::Yes)
     }
 }
 
@@ -215,7 +236,19 @@ fn in_set(mut set: &[u8], byte: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::matches;
+
+    proptest! {
+        /// Any text matches itself, escaped, and any bytes are a pattern.
+        #[test]
+        fn any_bytes(pattern in "[a\\[\\]^*?/\\\\-]{0,12}", text in "[a\\[\\]^*?/\\\\-]{0,12}") {
+            matches(pattern.as_bytes(), text.as_bytes());
+            let escaped: String = text.chars().flat_map(|c| ['\\', c]).collect();
+            prop_assert!(matches(escaped.as_bytes(), text.as_bytes()));
+        }
+    }
 
     #[test]
     fn patterns() {

@@ -2,9 +2,10 @@
 
 use clap::{ArgAction, Args};
 use layerstore::document;
-use layerstore::store::{Store, short};
+use layerstore::store::Store;
 use serde_json::{Value, json};
 
+use super::Ids;
 use super::find::{self, Layers};
 use crate::failure::Result;
 use crate::output::{self, Format, size, time};
@@ -79,7 +80,7 @@ impl History {
         }
         if let Some(Value::Object(top)) = rows.last_mut() {
             let id = image.id();
-            top.insert("ID".into(), if self.no_trunc { id.to_string() } else { short(&id) }.into());
+            top.insert("ID".into(), Ids::truncated_unless(self.no_trunc).show(&id).into());
         }
         rows.reverse();
         format.print(&HEADERS, &rows)?;

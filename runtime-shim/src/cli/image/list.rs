@@ -2,12 +2,12 @@
 
 use clap::Args;
 use layerstore::reference::Reference;
-use layerstore::store::{Store, short};
+use layerstore::store::Store;
 use serde_json::{Value, json};
 
 use super::filter::{Filter, Known};
 use super::find::Layers;
-use super::tree;
+use super::{Ids, tree};
 use crate::failure::{Failure, Result};
 use crate::output::{Format, size, time};
 
@@ -96,7 +96,7 @@ impl List {
         let known = Known::all(store)?.into_iter();
         let mut images: Vec<Known> = known.filter_map(|known| filter.apply(known)).collect();
         if self.tree {
-            return tree::print(store, images, self.no_trunc);
+            return tree::print(store, images, Ids::truncated_unless(self.no_trunc));
         }
         // The id makes the order the same every time.
         images.sort_by_key(|known| {
@@ -108,7 +108,7 @@ impl List {
         for known in &images {
             let bytes = layers.size(store, &known.image)?;
             for name in names(known, needs_digests) {
-                rows.push(row(known, &name, bytes, now, self.no_trunc));
+                rows.push(row(known, &name, bytes, now, Ids::truncated_unless(self.no_trunc)));
             }
         }
         format.print(&HEADERS, &rows)?;
@@ -119,7 +119,7 @@ impl List {
 impl Tree {
     /// As `images --tree`.
     pub fn run(self, store: &Store) -> Result<u8> {
-        tree::print(store, Known::all(store)?, self.no_trunc)
+        tree::print(store, Known::all(store)?, Ids::truncated_unless(self.no_trunc))
     }
 }
 
@@ -155,13 +155,13 @@ fn names(known: &Known, needs_digests: bool) -> Vec<[String; 3]> {
     lines
 }
 
-fn row(known: &Known, [repository, tag, digest]: &[String; 3], bytes: u64, now: i64, in_full: bool) -> Value {
+fn row(known: &Known, [repository, tag, digest]: &[String; 3], bytes: u64, now: i64, ids: Ids) -> Value {
     let id = known.image.id();
     json!({
         "Repository": repository,
         "Tag": tag,
         "Digest": digest,
-        "ID": if in_full { id.to_string() } else { short(&id) },
+        "ID": ids.show(&id),
         "CreatedSince": time::ago(known.created, now),
         "CreatedAt": time::local(known.created),
         "Size": size::human(bytes),

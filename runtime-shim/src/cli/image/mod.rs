@@ -26,7 +26,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use layerstore::store::Store;
+use layerstore::digest::Digest;
+use layerstore::store::{Store, short};
 
 use crate::failure::{Failure, Result};
 
@@ -126,6 +127,29 @@ impl Grouped {
             Grouped::Push(arguments) => Alone::Push(arguments),
         };
         alone.run(root)
+    }
+}
+
+/// How ids are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ids {
+    /// Twelve digits.
+    Short,
+    /// All of them, and the algorithm.
+    Full,
+}
+
+impl Ids {
+    /// As `--no-trunc` says.
+    fn truncated_unless(no_trunc: bool) -> Ids {
+        if no_trunc { Ids::Full } else { Ids::Short }
+    }
+
+    fn show(self, id: &Digest) -> String {
+        match self {
+            Ids::Short => short(id),
+            Ids::Full => id.to_string(),
+        }
     }
 }
 

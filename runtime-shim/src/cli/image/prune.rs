@@ -40,8 +40,8 @@ impl Prune {
         for known in unused.filter_map(|known| filter.apply(known)) {
             match store.remove_image(known.image.id()) {
                 Ok(()) => {
-                    said.push_str(&names_of(&known.image));
-                    said.push_str(&format!("Deleted: {}\n", known.image.id()));
+                    said.extend(names_of(&known.image).iter().map(|name| format!("untagged: {name}\n")));
+                    said.push_str(&format!("deleted: {}\n", known.image.id()));
                 }
                 // In use, or gone by itself: neither is anybody's mistake.
                 Err(error) if matches!(error.kind(), Kind::InUse | Kind::NotFound) => {}
@@ -49,9 +49,8 @@ impl Prune {
             }
         }
         let collected = store.collect()?;
-        said.extend(collected.layers.iter().map(|layer| format!("Deleted: {layer}\n")));
+        said.extend(collected.layers.iter().map(|layer| format!("deleted: {layer}\n")));
         if !said.is_empty() {
-            let said = said.replace("Untagged: ", "untagged: ").replace("Deleted: ", "deleted: ");
             output::print(&format!("Deleted Images:\n{said}\n"))?;
         }
         output::print(&format!("Total reclaimed space: {}\n", size::human_sum(collected.bytes)))?;

@@ -129,14 +129,14 @@ fn removed(store: &Store, image: &Image) -> Result<Done, Refused> {
         }
         Err(error) => return Err(error.into()),
     }
-    Ok(Done { said: format!("{}Deleted: {}\n", names_of(image), image.id()), removed: true })
+    let names = untagged(&names_of(image));
+    Ok(Done { said: format!("{names}Deleted: {}\n", image.id()), removed: true })
 }
 
-/// The lines about the names that an image loses.
-pub fn names_of(image: &Image) -> String {
-    let digests: Vec<Reference> =
-        image.record.digests.iter().filter_map(|digest| Reference::parse(digest).ok()).collect();
-    untagged(image.names.iter().chain(&digests))
+/// The names that an image loses when it goes.
+pub fn names_of(image: &Image) -> Vec<Reference> {
+    let digests = image.record.digests.iter().filter_map(|digest| Reference::parse(digest).ok());
+    image.names.iter().cloned().chain(digests).collect()
 }
 
 fn untagged<'n>(names: impl IntoIterator<Item = &'n Reference>) -> String {

@@ -4,6 +4,7 @@
 use layerstore::digest::Digest;
 use layerstore::store::{Store, short};
 
+use super::Ids;
 use super::filter::Known;
 use super::find::Layers;
 use crate::failure::Result;
@@ -21,7 +22,7 @@ struct Node {
 }
 
 /// Prints the tree of these images.
-pub fn print(store: &Store, mut images: Vec<Known>, in_full: bool) -> Result<u8> {
+pub fn print(store: &Store, mut images: Vec<Known>, ids: Ids) -> Result<u8> {
     images.sort_by_key(|known| (known.image.names.first().cloned(), known.image.id()));
     let mut roots = Vec::new();
     let (mut layers, mut without) = (Layers::default(), Vec::new());
@@ -60,7 +61,7 @@ pub fn print(store: &Store, mut images: Vec<Known>, in_full: bool) -> Result<u8>
         }
     }
     let mut lines = vec!["LAYER\tSIZE\tIMAGES\tNAMES".to_owned()];
-    draw(roots, in_full, &mut lines);
+    draw(roots, ids, &mut lines);
     lines.extend(without.into_iter().map(|name| format!("<no layers>\t0B\t1\t{name}")));
     let each: u64 = images.iter().map(|known| layers.size(store, &known.image)).sum::<Result<u64>>()?;
     let mut text = table::aligned(&lines);
@@ -87,7 +88,7 @@ fn once(store: &Store, images: &[Known], layers: &mut Layers) -> Result<u64> {
 }
 
 /// One line a layer. Stacks may be deep: what is left to draw is a list.
-fn draw(roots: Vec<Node>, in_full: bool, lines: &mut Vec<String>) {
+fn draw(roots: Vec<Node>, ids: Ids, lines: &mut Vec<String>) {
     let mut left: Vec<(Node, String, String)> = Vec::new();
     let push = |nodes: Vec<Node>, indent: &str, is_root: bool, left: &mut Vec<(Node, String, String)>| {
         let last = nodes.len().saturating_sub(1);
@@ -102,7 +103,7 @@ fn draw(roots: Vec<Node>, in_full: bool, lines: &mut Vec<String>) {
     };
     push(roots, "", true, &mut left);
     while let Some((node, prefix, indent)) = left.pop() {
-        let layer = if in_full { node.layer.to_string() } else { short(&node.layer) };
+        let layer = ids.show(&node.layer);
         let (bytes, images, names) = (size::human(node.bytes), node.images, node.names.join(", "));
         lines.push(format!("{prefix}{layer}\t{bytes}\t{images}\t{names}"));
         push(node.above, &indent, false, &mut left);

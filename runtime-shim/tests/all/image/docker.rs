@@ -94,7 +94,12 @@ fn answers(store: &Store) -> Answers {
                 "Size": size.parse::<u64>().unwrap(), "Comment": comment, "Tags": null,
             })
         });
-        answers.push((format!("/images/{id}/history"), steps.collect()));
+        let steps: Value = steps.collect();
+        for name in image["RepoTags"].as_array().unwrap() {
+            let name = name.as_str().unwrap().split(':').next().unwrap();
+            answers.push((format!("/images/{name}/history"), steps.clone()));
+        }
+        answers.push((format!("/images/{id}/history"), steps));
         answers.push((format!("/images/{id}/json"), image));
     }
     answers.push(("/images/json".to_owned(), listed.into()));
@@ -139,15 +144,21 @@ impl Docker {
 
     /// Both say the same.
     fn agrees(&self, arguments: &[&str]) {
+        self.agrees_in("UTC", arguments);
+    }
+
+    /// The same where the clock shows another time.
+    fn agrees_in(&self, zone: &str, arguments: &[&str]) {
         let mut docker = Command::new("docker");
         docker.args(arguments).env("DOCKER_HOST", format!("unix://{}", self.socket.display()));
         docker
             .env("DOCKER_CONFIG", self.store.scratch.path())
-            .env("TZ", "UTC")
+            .env("TZ", zone)
             .env_remove("DOCKER_API_VERSION");
         // A second may begin between the two.
         for attempt in 0..3 {
-            let (theirs, ours) = (docker.output().unwrap(), self.store.run(arguments));
+            let (theirs, ours) =
+                (docker.output().unwrap(), self.store.command(arguments).env("TZ", zone).output().unwrap());
             // JSON may be written so or so.
             let plain = stdout(&theirs).replace("\\u003c", "<").replace("\\u003e", ">");
             if stdout(&ours) == plain && theirs.status.success() && ours.status.success() {
@@ -188,6 +199,15 @@ fn lists_look_as_docker_s() {
         &["images", "--format", "{{if eq .Tag \"latest\"}}{{.ID}}{{else}}-{{end}}"],
     ] {
         docker.agrees(arguments);
+    }
+}
+
+#[test]
+fn times_are_shown_as_docker_does() {
+    let Some(docker) = Docker::new("docker-times") else { return };
+    for zone in ["America/New_York", "Asia/Kathmandu", "Europe/Berlin", "EST5EDT", "Nowhere/At_All", ""] {
+        docker.agrees_in(zone, &["images", "--format", "{{.CreatedAt}}"]);
+        docker.agrees_in(zone, &["history", "-H=false", "hello"]);
     }
 }
 
