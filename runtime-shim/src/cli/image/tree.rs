@@ -26,6 +26,7 @@ pub fn print(store: &Store, mut images: Vec<Known>, ids: Ids) -> Result<u8> {
     images.sort_by_key(|known| (known.image.names.first().cloned(), known.image.id()));
     let mut roots = Vec::new();
     let (mut layers, mut without) = (Layers::default(), Vec::new());
+    let each: u64 = images.iter().map(|known| layers.size(store, &known.image)).sum::<Result<u64>>()?;
     for known in &images {
         let mut names: Vec<String> = known.image.names.iter().map(ToString::to_string).collect();
         if names.is_empty() {
@@ -63,7 +64,6 @@ pub fn print(store: &Store, mut images: Vec<Known>, ids: Ids) -> Result<u8> {
     let mut lines = vec!["LAYER\tSIZE\tIMAGES\tNAMES".to_owned()];
     draw(roots, ids, &mut lines);
     lines.extend(without.into_iter().map(|name| format!("<no layers>\t0B\t1\t{name}")));
-    let each: u64 = images.iter().map(|known| layers.size(store, &known.image)).sum::<Result<u64>>()?;
     let mut text = table::aligned(&lines);
     let once = once(store, &images, &mut layers)?;
     let saved = ((each - once) * 100).checked_div(each).unwrap_or(0);
@@ -87,13 +87,17 @@ fn once(store: &Store, images: &[Known], layers: &mut Layers) -> Result<u64> {
     Ok(bytes)
 }
 
+/// Stacks that are higher are drawn without going further to the right.
+const DEEPEST: usize = 40;
+
 /// One line a layer. Stacks may be deep: what is left to draw is a list.
 fn draw(roots: Vec<Node>, ids: Ids, lines: &mut Vec<String>) {
     let mut left: Vec<(Node, String, String)> = Vec::new();
     let push = |nodes: Vec<Node>, indent: &str, is_root: bool, left: &mut Vec<(Node, String, String)>| {
         let last = nodes.len().saturating_sub(1);
         for (at, node) in nodes.into_iter().enumerate().rev() {
-            let (branch, below) = match (is_root, at == last) {
+            let is_deep = indent.chars().count() >= 3 * DEEPEST;
+            let (branch, below) = match (is_root || is_deep, at == last) {
                 (true, _) => ("", ""),
                 (false, true) => ("└─ ", "   "),
                 (false, false) => ("├─ ", "│  "),
