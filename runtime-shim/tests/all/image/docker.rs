@@ -119,7 +119,7 @@ impl Docker {
         let store = Store::new(test);
         store.ok(&["history", "hello"]);
         store.ok(&["tag", "hello", "localhost:5000/a/very/long/name/of/an/image:and-a-long-tag"]);
-        store.import(
+        let app = store.import(
             "app:1.0",
             &[("a", &"x".repeat(1_234_567))],
             &[
@@ -136,6 +136,10 @@ impl Docker {
             ],
         );
         store.import("", &[("b", "nameless")], &[]);
+        let pulled = store.import("", &[("c", "only by digest")], &[]);
+        let digest = |digit: &str| format!("sha256:{}", digit.repeat(64));
+        store.note_digest(&app, &format!("docker.io/library/app@{}", digest("a")));
+        store.note_digest(&pulled, &format!("localhost:5000/team/pulled@{}", digest("b")));
         // The words for a moment ago change every second.
         std::thread::sleep(std::time::Duration::from_millis(1100));
         let socket = daemon(&store, answers(&store));
@@ -189,6 +193,7 @@ fn lists_look_as_docker_s() {
         &["image", "ls"],
         &[
             "images",
+            "--digests",
             "--format",
             "{{.Repository}}:{{.Tag}} {{.ID}} {{.Digest}} {{.CreatedSince}} {{.CreatedAt}} {{.Size}}",
         ],

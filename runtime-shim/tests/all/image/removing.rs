@@ -118,3 +118,20 @@ fn prune_asks_and_removes_what_has_no_name() {
     );
     assert_eq!(store.ok(&["fsck"]), "clean\n");
 }
+
+#[test]
+fn digests_of_registries_go_with_the_image() {
+    let store = Store::new("digests");
+    let id = store.import("app:1", &[("x", "y")], &[]);
+    let at = |digit: &str| format!("localhost:5000/app@sha256:{}", digit.repeat(64));
+    store.note_digest(&id, &at("a"));
+    store.note_digest(&id, &at("b"));
+    assert_eq!(store.ok(&["inspect", "-f", "{{len .RepoDigests}} {{.Id}}", &at("a")]), format!("2 {id}\n"));
+    assert_eq!(store.fails(1, &["rmi", &at("c")]), format!("Error: No such image: {}\n", at("c")));
+    assert_eq!(store.ok(&["rmi", &at("a")]), format!("Untagged: {}\n", at("a")));
+    assert_eq!(store.ok(&["untag", "app:1"]), "Untagged: app:1\n");
+    let rows = store.ok(&["images", "--digests", "--format", "{{.Repository}} {{.Tag}} {{.Digest}}"]);
+    assert_eq!(rows, format!("localhost:5000/app <none> sha256:{}\n", "b".repeat(64)));
+    let removed = store.ok(&["rmi", "--no-prune", &at("b")]);
+    assert_eq!(removed, format!("Untagged: {}\nDeleted: {id}\n", at("b")));
+}

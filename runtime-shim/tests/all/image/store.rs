@@ -57,6 +57,14 @@ impl Store {
         self.ok(&arguments).trim().to_owned()
     }
 
+    /// As if the image had been pulled: it has a digest in a repository.
+    pub fn note_digest(&self, id: &str, digest: &str) {
+        let (repository, digest) = digest.split_once('@').unwrap();
+        let repository = layerstore::reference::Repository::parse(repository).unwrap();
+        let store = layerstore::store::Store::open(self.path()).unwrap();
+        store.note_digest(id.parse().unwrap(), &repository, digest.parse().unwrap()).unwrap();
+    }
+
     /// An archive by GNU tar.
     pub fn tar(&self, name: &str, files: &[(&str, &str)]) -> PathBuf {
         let name = name.replace(['/', ':'], "-");
