@@ -2,8 +2,8 @@
 //!
 //! `LAYOUT.md` draws the tree. Nothing is reachable before the image's record
 //! is there, which is written last, by one rename: a kill at any instant leaves
-//! what was, and perhaps files that no record leads to, which [`Store::gc`]
-//! removes.
+//! what was, and perhaps files that no record leads to, which
+//! [`Store::collect`] removes.
 //!
 //! # Locks
 //! - `lock`: shared by everybody who adds to the store, from the first byte to
@@ -32,6 +32,7 @@ pub use record::{Blob, ImageRecord, LayerRecord};
 pub use usage::{Amount, ImageUsage, LayerUsage, Usage};
 
 use std::fs::File;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, Kind, Result};
@@ -63,6 +64,9 @@ impl Store {
     pub fn open(root: impl Into<PathBuf>) -> Result<Store> {
         let root = root.into();
         let opening = || format!("open the store {}", root.display());
+        // Objects are readable for all who reach them, and an image may hold secrets.
+        let mut private = std::fs::DirBuilder::new();
+        private.recursive(true).mode(0o700).create(&root).context(opening)?;
         let pool = Pool::open(&root).context(opening)?;
         for dir in ["layers", "images", "blobs/sha256", "indexes"] {
             std::fs::create_dir_all(root.join(dir)).context(opening)?;

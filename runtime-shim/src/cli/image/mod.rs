@@ -27,6 +27,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use layerstore::digest::Digest;
+use layerstore::error::Context;
 use layerstore::store::{Store, short};
 
 use crate::failure::{Failure, Result};
@@ -171,5 +172,7 @@ pub fn open_store(named: Option<PathBuf>) -> Result<Store> {
             data.join("runion")
         }
     };
+    // What `inspect` tells of it is to be used elsewhere.
+    let root = std::path::absolute(&root).context(|| format!("find the store {}", root.display()))?;
     Ok(Store::open(root)?)
 }

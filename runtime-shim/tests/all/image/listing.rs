@@ -1,5 +1,6 @@
 //! `images`, its filters and formats, `--tree`, and the built-in image.
 
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use super::store::{Store, sh, tool};
@@ -197,6 +198,17 @@ fn the_store_is_where_it_is_said_to_be() {
     };
     run(&mut store.command(&["--root", at("named").to_str().unwrap(), "images"]));
     assert!(at("named/version").exists() && !store.path().exists());
+    let mode = std::fs::metadata(at("named")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o700, "an image may hold secrets");
+    let relative = ["--root", "relative", "inspect", "-f", "{{.GraphDriver.Data.Objects}}", "hello"];
+    let output = store.command(&relative).current_dir(store.scratch.path()).output().unwrap();
+    assert_eq!(stdout(&output).trim(), at("relative/objects").to_str().unwrap());
+    assert!(store.fails(125, &["--root", "", "images"]).contains("a value is required"));
+    assert!(
+        store
+            .fails(1, &["--root", "/dev/null/x", "images"])
+            .contains("open the store /dev/null/x: Not a directory")
+    );
     let Some(nobody) = Nobody::new(&store) else { return };
     let output = nobody.runion(&["images"]).output().unwrap();
     assert_eq!((output.status.code(), stderr(&output)), (Some(0), ""));
