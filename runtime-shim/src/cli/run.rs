@@ -14,16 +14,15 @@ use layerstore::transfer;
 use super::image::{find, open_store, remote};
 use crate::failure::{Context, Failure, Result};
 use crate::output::progress::{Direction, Progress};
-use crate::sandbox::{self, Container, Identity, Network, Report, Stdin, Trial, View};
+use crate::sandbox::{self, Confined, Container, Identity, Network, Privileges, Report, Stdin, Trial, View};
 use crate::state::Fate;
 
 /// Run a command over an image
 ///
 /// The command sees the image's files and may change them: what it changed is
 /// thrown away at its end. It has its own mounts, processes, IPC objects, host
-/// name and users, docker's default capabilities, and no network unless
-/// --network host. There is no seccomp filter and no limit of resources yet:
-/// run nothing you do not trust.
+/// name and users, docker's default capabilities and system calls, and no
+/// network unless --network host. There are no limits of resources yet.
 #[derive(Args)]
 pub struct Run {
     /// Remove everything at its end, which is all that is done so far
@@ -65,6 +64,10 @@ pub struct Run {
     /// What it reaches
     #[arg(long, alias = "net", value_enum, default_value_t = Reach::None, value_name = "NETWORK")]
     network: Reach,
+
+    /// `seccomp=unconfined` allows all system calls, `no-new-privileges` ends what set-user-id programs give
+    #[arg(long, value_name = "OPTION")]
+    security_opt: Vec<String>,
 
     /// When to ask a registry for the image
     #[arg(long, value_enum, default_value_t = Pull::Missing, value_name = "WHEN")]
@@ -126,7 +129,10 @@ impl Run {
         let _held = store.hold(image.id())?;
         let config = store.config(&image.record)?.config;
         let command = self.words(&config)?;
+        let (calls, privileges) = self.security()?;
         let container = Container {
+            calls,
+            privileges,
             index: store.index_file(&image.record),
             objects: store.objects(),
             env: self.environment(&config)?,
@@ -146,6 +152,23 @@ impl Run {
             report: Report::Quiet,
             command,
         })
+    }
+
+    fn security(&self) -> Result<(Confined, Privileges)> {
+        let (mut calls, mut privileges) = (Confined::ByDefault, Privileges::OfPrograms);
+        for option in &self.security_opt {
+            match option.as_str() {
+                "seccomp=unconfined" => calls = Confined::Unconfined,
+                "no-new-privileges" | "no-new-privileges=true" | "no-new-privileges:true" => {
+                    privileges = Privileges::NoNew;
+                }
+                other => {
+                    return Err(Failure::new(format!("invalid --security-opt: {other:?}"))
+                        .hint("there are seccomp=unconfined and no-new-privileges"));
+                }
+            }
+        }
+        Ok((calls, privileges))
     }
 
     fn image(&self, store: &Store) -> Result<Image> {

@@ -13,6 +13,7 @@ use rustix::mount::MountAttrFlags;
 use rustix::process::{Gid, Uid};
 
 use super::root::{attach, beneath, bind, file_system};
+use super::seccomp;
 use crate::failure::{Context, Failure, NOT_FOUND, Result};
 
 /// A command of an image.
@@ -34,6 +35,28 @@ pub struct Container {
     pub network: Network,
     /// What it reads.
     pub stdin: Stdin,
+    /// Which system calls it may make.
+    pub calls: Confined,
+    /// Whether programs can give it more than it has.
+    pub privileges: Privileges,
+}
+
+/// Which system calls a container may make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confined {
+    /// Those of docker's default profile.
+    ByDefault,
+    /// All.
+    Unconfined,
+}
+
+/// Whether set-user-id programs and capabilities of files count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Privileges {
+    /// They do, within the container's capabilities.
+    OfPrograms,
+    /// They do not.
+    NoNew,
 }
 
 /// What a container reaches.
@@ -147,6 +170,20 @@ impl Container {
             .context(|| format!("cannot make the working directory {shown}"))?;
         std::env::set_current_dir(&self.directory)
             .context(|| format!("cannot enter the working directory {shown}"))
+    }
+
+    /// Puts the filters on; while privileges are there that it takes.
+    pub fn filter(&self) -> Result<()> {
+        if self.privileges == Privileges::NoNew {
+            rustix::thread::set_no_new_privs(true).context(|| "cannot forbid new privileges".to_string())?;
+        }
+        if self.calls == Confined::Unconfined {
+            return Ok(());
+        }
+        for filter in seccomp::filters()? {
+            crate::sys::filter_calls(&filter).context(|| "cannot filter system calls".to_string())?;
+        }
+        Ok(())
     }
 
     /// Becomes the user, in the process that is to be the command.

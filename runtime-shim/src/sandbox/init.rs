@@ -35,6 +35,9 @@ fn contain(prepared: &Prepared<'_>, view: OwnedFd) -> Result<u8> {
     }
     // Not left to exec: /proc/1/fd of this process is in the command's reach.
     sys::close_others().context(|| "cannot close descriptors".to_string())?;
+    if let Some(container) = of_image {
+        container.filter()?;
+    }
     privileges::confine(if of_image.is_some() { Kept::Container } else { Kept::Trial })
         .context(|| "cannot give capabilities up".to_string())?;
     match sys::clone(Namespaces::NONE) {

@@ -21,6 +21,7 @@ mod keeper;
 mod launch;
 mod privileges;
 mod root;
+mod seccomp;
 mod supervise;
 
 use std::ffi::OsString;
@@ -37,7 +38,7 @@ use crate::record::{Instant, Record, Scope};
 use crate::state::{Fate, State};
 use crate::sys::{Namespaces, SignalSet};
 
-pub use container::{Container, Network, Stdin};
+pub use container::{Confined, Container, Network, Privileges, Stdin};
 pub use launch::with_ids_of_a_try;
 
 /// What the command sees as its root.

@@ -132,6 +132,29 @@ fn a_command_is_who_it_should_be() {
 }
 
 #[test]
+fn system_calls_that_reach_beyond_are_refused() {
+    let Some(world) = World::new("run-calls") else { return };
+    let lines = |arguments: &[&str]| {
+        let status = world.says(
+            &[arguments, &["box", "grep", "-E", "^(NoNewPrivs|Seccomp):", "/proc/self/status"]].concat(),
+        );
+        status.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(lines(&[]), ["NoNewPrivs:", "0", "Seccomp:", "2"]);
+    let open = ["--security-opt", "seccomp=unconfined", "--security-opt", "no-new-privileges"];
+    assert_eq!(lines(&open), ["NoNewPrivs:", "1", "Seccomp:", "0"]);
+    for call in ["unshare -U true", "unshare -m true", "mount -t tmpfs t /tmp"] {
+        let refused = world.run(&["box", "sh", "-c", &format!("/bin/busybox {call}")]);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(
+            !refused.status.success() && said.contains("ermitted") || said.contains("denied"),
+            "{call}: {said}"
+        );
+    }
+    assert_eq!(world.run(&["--security-opt", "seccomp=file.json", "box"]).status.code(), Some(125));
+}
+
+#[test]
 fn a_container_is_alone() {
     let Some(world) = World::new("run-alone") else { return };
     assert_eq!(world.says(&["-H", "name", "box", "hostname"]), "name\n");
