@@ -3,9 +3,10 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 use crate::candidate::{self, Candidate};
+use crate::images;
 use crate::plan::{Caches, Pass, Placement, Plan, Upper};
 use crate::programs::{self, Profile};
 use crate::report;
@@ -15,8 +16,10 @@ use crate::workload::{self, Workload};
 
 /// Measures whole mounts of runionfs side by side with their peers.
 #[derive(Parser)]
-#[command(name = "benches", version)]
+#[command(name = "benches", version, args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    subject: Option<Subject>,
     /// Only these candidates, parted by commas; NAME:OPTION+OPTION adds mount options
     #[arg(long, value_name = "NAMES")]
     candidates: Option<String>,
@@ -55,12 +58,21 @@ struct Arguments {
     install: bool,
 }
 
+/// What is measured in the place of mounts of directories.
+#[derive(Subcommand)]
+enum Subject {
+    Images(images::Arguments),
+}
+
 /// Does what the command line says.
 ///
 /// # Errors
 /// A sentence for the user.
 pub fn run() -> io::Result<()> {
     let arguments = Arguments::parse();
+    if let Some(Subject::Images(arguments)) = &arguments.subject {
+        return images::run(arguments, typed());
+    }
     if arguments.list {
         return list();
     }

@@ -19,6 +19,7 @@
 //! | `worker`, `stage` | one run: namespaces, the mount, the clock, the daemon |
 //! | `figure`, `results` | units, medians, ratios |
 //! | `report` | tables, raw figures, `RESULTS.md`, plots |
+//! | `images` | another session: stores of images, and mounts of images |
 //! | `programs`, `uring` | what must be there, and what must be switched on |
 //! | `sys` | the only unsafe |
 
@@ -26,6 +27,7 @@ mod candidate;
 mod cli;
 mod errors;
 mod figure;
+mod images;
 mod layers;
 mod plan;
 mod programs;
@@ -48,6 +50,8 @@ fn main() -> ExitCode {
     let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [worker::WORKER, plan] => worker::work(plan),
         [worker::MAP_IDS] => worker::map_ids(),
+        [images::INSIDE, plan] => images::inside(plan),
+        [images::COMMIT, store, image, upper] => images::commit(store, image, upper),
         _ => cli::run(),
     };
     match result {

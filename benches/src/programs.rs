@@ -9,7 +9,7 @@ use std::process::Command;
 use crate::errors::run;
 
 /// Programs the runner calls, and the Debian packages that have them.
-const PACKAGES: [(&str, &str); 13] = [
+const PACKAGES: [(&str, &str); 17] = [
     ("fusermount3", "fuse3"),
     ("fuse-overlayfs", "fuse-overlayfs"),
     ("unionfs", "unionfs-fuse"),
@@ -23,6 +23,10 @@ const PACKAGES: [(&str, &str); 13] = [
     ("unshare", "util-linux"),
     ("mkfs.ext4", "e2fsprogs"),
     ("mount", "mount"),
+    ("podman", "podman"),
+    ("skopeo", "skopeo"),
+    ("umoci", "umoci"),
+    ("docker-registry", "docker-registry"),
 ];
 
 /// The workspace.
@@ -70,10 +74,22 @@ pub fn ours() -> io::Result<PathBuf> {
     if let Some(path) = std::env::var_os("RUNIONFS_BIN") {
         return Ok(path.into());
     }
+    built("mount-helper", "mount-runionfs")
+}
+
+/// `runion` in the profile of the runner, built if it is stale.
+///
+/// # Errors
+/// Why it cannot be built.
+pub fn runion() -> io::Result<PathBuf> {
+    built("runtime-shim", "runion")
+}
+
+fn built(package: &str, program: &str) -> io::Result<PathBuf> {
     let target = target()?;
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(workspace()).args(["build", "--quiet", "--package", "mount-helper"]);
-    cargo.args(["--bin", "mount-runionfs", "--target-dir"]).arg(&target);
+    cargo.current_dir(workspace()).args(["build", "--quiet", "--package", package]);
+    cargo.args(["--bin", program, "--target-dir"]).arg(&target);
     let directory = match profile()? {
         Profile::Release => {
             cargo.arg("--release");
@@ -82,7 +98,7 @@ pub fn ours() -> io::Result<PathBuf> {
         Profile::Debug => "debug",
     };
     run(&mut cargo)?;
-    Ok(target.join(directory).join("mount-runionfs"))
+    Ok(target.join(directory).join(program))
 }
 
 /// `fuse-overlayfs` 2.0.0, where [`install`] puts it.
@@ -116,7 +132,8 @@ pub fn install() -> io::Result<()> {
         .arg(target()?.join("tools/fuse-overlayfs-2")))
 }
 
-fn on_path(program: &str) -> bool {
+/// Whether a program is found by its name.
+pub fn on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let more = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     std::env::split_paths(&path).chain(more).any(|dir| fs::exists(dir.join(program)).unwrap_or(false))

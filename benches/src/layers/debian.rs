@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::path::Path;
 use std::process::Command;
@@ -21,6 +22,9 @@ const INCLUDED: &str = "gcc,libc6-dev,make,git,python3";
 const STAND_IN: usize = 20_000;
 
 /// The whole tree, made if it is not there.
+///
+/// # Errors
+/// What keeps it from being made.
 pub fn make(whole: &Path) -> io::Result<()> {
     if whole.is_dir() {
         return Ok(());
@@ -64,9 +68,21 @@ fn codename() -> String {
 }
 
 fn stand_in(part: &Path) -> io::Result<()> {
+    take(0..STAND_IN, part)
+}
+
+/// Copies those entries of the host's `/usr/share` that have these numbers, and
+/// the directories they lie in.
+///
+/// # Errors
+/// Those of reading and writing.
+pub fn take(numbers: Range<usize>, part: &Path) -> io::Result<()> {
     let source = Path::new("/usr/share");
     fs::create_dir_all(part)?;
-    for (path, kind) in walk::paths(source)?.into_iter().take(STAND_IN) {
+    for (path, kind) in walk::paths(source)?.into_iter().take(numbers.end).skip(numbers.start) {
+        if let Some(parent) = path.parent() {
+            directories(source, part, parent)?;
+        }
         copy(&source.join(&path), &part.join(&path), kind)?;
     }
     Ok(())
@@ -74,6 +90,9 @@ fn stand_in(part: &Path) -> io::Result<()> {
 
 /// Copies the whole tree into the lowers: each file into one, its directories
 /// along with it.
+///
+/// # Errors
+/// Those of reading and writing.
 pub fn split(layers: &Layers) -> io::Result<()> {
     let entries = walk::paths(&layers.whole)?;
     for (number, (path, kind)) in entries.iter().enumerate() {

@@ -6,7 +6,7 @@
 //! their number, so that directories are merged from several. A tree is made
 //! under another name and renamed when it is complete.
 
-mod debian;
+pub mod debian;
 pub mod git;
 mod packages;
 mod plain;
@@ -172,7 +172,11 @@ impl Files {
     }
 }
 
-fn remove_if_there(path: &Path) -> io::Result<()> {
+/// Removes a directory with all that is in it, where there is one.
+///
+/// # Errors
+/// Those of removing files.
+pub fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(path, error)),
         _ => Ok(()),

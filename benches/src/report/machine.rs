@@ -5,8 +5,20 @@ use std::path::Path;
 
 use crate::plan::Upper;
 
-/// Sentences that a reader needs to judge figures by.
+/// Sentences that a reader needs to judge figures of mounts by.
 pub fn described(home: &Path, upper: Upper) -> Vec<String> {
+    let upper = match upper {
+        Upper::Tmpfs => "tmpfs, new for each run",
+        Upper::Ext4 => "ext4 in an image in memory, new for each run",
+    };
+    let mut sentences = hardware();
+    sentences
+        .push(format!("lower layers on {}, their pages cached; upper layer on {upper}", file_system(home)));
+    sentences
+}
+
+/// Processors, memory, kernel.
+pub fn hardware() -> Vec<String> {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let field = |text: &str, name: &str| {
         let line = text.lines().find(|line| line.starts_with(name))?;
@@ -22,19 +34,11 @@ pub fn described(home: &Path, upper: Upper) -> Vec<String> {
         .map_or_else(String::new, |kib| format!(", {} GiB of memory", (kib + (1 << 19)) >> 20));
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let kernel = kernel.trim().split('-').next().unwrap_or_default().to_owned();
-    let upper = match upper {
-        Upper::Tmpfs => "tmpfs, new for each run",
-        Upper::Ext4 => "ext4 in an image in memory, new for each run",
-    };
-    vec![
-        format!("{cpus} CPUs ({model}){memory}{virtual_machine}"),
-        format!("Linux {kernel}"),
-        format!("lower layers on {}, their pages cached; upper layer on {upper}", file_system(home)),
-    ]
+    vec![format!("{cpus} CPUs ({model}){memory}{virtual_machine}"), format!("Linux {kernel}")]
 }
 
 /// The type of the file system that `path` lies on.
-fn file_system(path: &Path) -> String {
+pub fn file_system(path: &Path) -> String {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let deepest = mounts
         .lines()

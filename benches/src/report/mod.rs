@@ -1,10 +1,10 @@
 //! What was measured, for readers: in the terminal, as raw figures, as a page
 //! with plots.
 
-mod machine;
+pub mod machine;
 mod page;
-mod plot;
-mod table;
+pub mod plot;
+pub mod table;
 
 use std::fs;
 use std::io;

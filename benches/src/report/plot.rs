@@ -1,5 +1,5 @@
-//! One plot of a group: for each figure the candidates' ratios to kernel
-//! overlayfs, as bars on a logarithmic axis around 1.
+//! One plot of a group: for each figure the candidates' ratios to one of them,
+//! as bars on a logarithmic axis around 1.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use std::fmt::Write;
 pub struct Bar {
     /// Which candidate, by its place in the legend.
     pub candidate: usize,
-    /// To kernel overlayfs; above 1 is slower.
+    /// To the reference; above 1 is worse.
     pub ratio: f64,
 }
 

@@ -5,7 +5,7 @@
 //! namespace that ends with it: nothing is cleaned up, nothing is left.
 
 pub mod daemon;
-mod mount;
+pub mod mount;
 mod strace;
 
 use std::collections::BTreeMap;

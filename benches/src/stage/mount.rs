@@ -71,7 +71,10 @@ fn with_options(mut command: Command, plan: &Plan, union: &Union<'_>) -> io::Res
 }
 
 /// A path that needs no escaping, as each program escapes in its own way.
-fn plain(path: &Path) -> io::Result<&str> {
+///
+/// # Errors
+/// That it would need some.
+pub fn plain(path: &Path) -> io::Result<&str> {
     match path.to_str() {
         Some(text) if !text.contains([':', ',', '\\', '=']) => Ok(text),
         _ => Err(io::Error::other(format!(
@@ -94,7 +97,10 @@ fn branches(plan: &Plan, union: &Union<'_>) -> Command {
 }
 
 /// Runs a program that returns when the mount is usable and leaves a daemon.
-fn start(command: &mut Command, union: &Union<'_>) -> io::Result<()> {
+///
+/// # Errors
+/// What the program says.
+pub fn start(command: &mut Command, union: &Union<'_>) -> io::Result<()> {
     // Files, not pipes: the daemon keeps them, and must not block on us.
     let log = union.work.with_extension("log");
     let name = command.get_program().to_string_lossy().into_owned();
@@ -115,8 +121,11 @@ fn start(command: &mut Command, union: &Union<'_>) -> io::Result<()> {
 }
 
 /// Mounts kernel overlayfs option by option: nothing needs escaping, and no page
-/// limits the number of lowers.
-fn overlay(union: &Union<'_>, options: &[String]) -> io::Result<()> {
+/// limits the number of lowers. Options are set after the layers.
+///
+/// # Errors
+/// What the kernel says.
+pub fn overlay(union: &Union<'_>, options: &[String]) -> io::Result<()> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     for lower in union.lowers {
         fsconfig_set_string(&context, "lowerdir+", lower)?;

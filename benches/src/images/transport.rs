@@ -1,0 +1,113 @@
+//! Images into stores and out of them, and the list of those that are there.
+
+use std::io;
+use std::time::Instant;
+
+use super::client::{Client, Store};
+use super::corpus::ONE;
+use super::registry::Registry;
+use super::scene::{Scene, figure, timed};
+use crate::errors::run;
+use crate::figure::{Figure, Unit};
+use crate::programs::on_path;
+use crate::stage::unsupported;
+
+/// How often the list is asked for in a run.
+const LISTS: u32 = 5;
+/// What the image is called on registries.
+const REMOTE: &str = "bench/one:1";
+
+/// An archive into a fresh store.
+///
+/// # Errors
+/// What the program says.
+pub fn load(scene: &mut Scene, client: Client) -> io::Result<Vec<Figure>> {
+    let archive = scene.corpus.archive_of(ONE);
+    let store = scene.fresh(client)?;
+    let figures = timed(|| store.load(&archive, &[ONE]))?;
+    store.remove()?;
+    Ok(figures)
+}
+
+/// An image out of a store as an archive.
+///
+/// # Errors
+/// What the program says.
+pub fn save(scene: &mut Scene, client: Client) -> io::Result<Vec<Figure>> {
+    let store = holder(scene, client)?;
+    let archive = scene.scratch.join("saved.tar");
+    let figures = timed(|| store.save(ONE, &archive))?;
+    std::fs::remove_file(&archive)?;
+    Ok(figures)
+}
+
+/// From a registry into a fresh store.
+///
+/// # Errors
+/// What the program says.
+pub fn pull(scene: &mut Scene, client: Client) -> io::Result<Vec<Figure>> {
+    let name = match &scene.registry {
+        Some(registry) => registry.name(REMOTE),
+        None => {
+            if !on_path("skopeo") {
+                return Err(unsupported("skopeo, which fills the registry, is not installed"));
+            }
+            let registry = Registry::start(scene.scratch.join("registry"))?;
+            let name = registry.name(REMOTE);
+            let from = format!("docker-archive:{}:{ONE}", scene.corpus.archive_of(ONE).display());
+            let filling = scene.fresh(Client::Skopeo)?;
+            let copy = ["copy", "-q", "--dest-tls-verify=false", &from, &format!("docker://{name}")];
+            run(filling.command().args(copy))?;
+            scene.registry = Some(registry);
+            name
+        }
+    };
+    let store = scene.fresh(client)?;
+    let figures = timed(|| store.pull(&name))?;
+    store.remove()?;
+    Ok(figures)
+}
+
+/// Out of a store to a fresh registry.
+///
+/// # Errors
+/// What the program says.
+pub fn push(scene: &mut Scene, client: Client) -> io::Result<Vec<Figure>> {
+    let store = holder(scene, client)?;
+    // A store may remember what a registry of some name has: no two have one.
+    let registry = Registry::start(scene.scratch.join("pushed"))?;
+    let mut pushing = store.name_for_push(ONE, &registry.name(REMOTE))?;
+    let mut figures = timed(|| run(&mut pushing))?;
+    figures.push(figure(
+        "bytes in the registry",
+        Unit::Bytes,
+        super::disk::usage(&registry.data())?.apparent,
+    ));
+    registry.remove()?;
+    Ok(figures)
+}
+
+/// The list of many images.
+///
+/// # Errors
+/// What the program says.
+pub fn images(scene: &mut Scene, client: Client) -> io::Result<Vec<Figure>> {
+    let archive = scene.corpus.many()?;
+    let store = scene.loaded(client, archive, &[])?;
+    let listed = store.command().args(["images", "-q"]).output()?;
+    let (count, expected) = (listed.stdout.split(|byte| *byte == b'\n').count() - 1, scene.plan.size.many());
+    if count != expected {
+        return Err(io::Error::other(format!("{count} images in the place of {expected}")));
+    }
+    let started = Instant::now();
+    for _ in 0..LISTS {
+        run(store.command().arg("images"))?;
+    }
+    let each = started.elapsed() / LISTS;
+    Ok(vec![figure("each list", Unit::SecondsEach, each.as_secs_f64())])
+}
+
+fn holder(scene: &mut Scene, client: Client) -> io::Result<Store> {
+    let archive = scene.corpus.archive_of(ONE);
+    scene.loaded(client, archive, &[ONE])
+}
