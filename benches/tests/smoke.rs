@@ -34,6 +34,26 @@ fn two_workloads_come_through() {
 }
 
 #[test]
+fn an_image_is_loaded_and_mounted() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: an_image_is_loaded_and_mounted: needs root");
+        return;
+    }
+    if !Path::new("/dev/fuse").exists() {
+        println!("skipped: an_image_is_loaded_and_mounted: no /dev/fuse");
+        return;
+    }
+    let (success, text) =
+        benches(&["images", "--quick", "--rounds", "1", "--workloads", "load,mount-1,walk-1"]);
+    assert!(success, "{text}");
+    for expected in
+        ["load round 1: runion: done", "mount-1 round 1: runion: done", "walk-1 round 1: overlay: done"]
+    {
+        assert!(text.contains(expected), "{expected} is missing in\n{text}");
+    }
+}
+
+#[test]
 fn what_is_not_known_is_refused() {
     let (success, text) = benches(&["--list"]);
     assert!(success && text.contains("stat-walk-128"), "{text}");

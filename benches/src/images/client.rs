@@ -1,8 +1,8 @@
 //! The programs that are measured, and a store of each: who has which command.
 //!
-//! podman runs as CLIENTS of a machine without an init system run it: on kernel
-//! overlayfs, with limits it may have, and everything of its own below one
-//! directory.
+//! podman runs on kernel overlayfs, without systemd, with limits that a process
+//! without privileges over them may have, and with all that is its own in
+//! directories of its own.
 
 use std::fs;
 use std::io;
@@ -100,7 +100,8 @@ impl Store {
         remove(&dir)?;
         fs::create_dir_all(dir.join("tmp")).map_err(|e| at(&dir, e))?;
         fs::write(dir.join("containers.conf"), CONTAINERS)?;
-        let (root, run) = (dir.join("root"), dir.join("run"));
+        let (root, run) = (dir.join("root"), run_root(&dir));
+        remove(&run)?;
         let storage = format!(
             "[storage]\ndriver = \"overlay\"\ngraphroot = \"{}\"\nrunroot = \"{}\"\n",
             root.display(),
@@ -132,7 +133,7 @@ impl Store {
                 command.env("CONTAINERS_CONF", self.dir.join("containers.conf"));
                 command.env("CONTAINERS_STORAGE_CONF", self.dir.join("storage.conf"));
                 command.args(["--storage-driver", "overlay", "--root"]).arg(self.root());
-                command.arg("--runroot").arg(self.dir.join("run"));
+                command.arg("--runroot").arg(run_root(&self.dir));
                 command.arg("--tmpdir").arg(self.dir.join("tmp"));
             }
             _ => {
@@ -244,8 +245,17 @@ impl Store {
     /// # Errors
     /// Those of unmounting and of removing files.
     pub fn remove(self) -> io::Result<()> {
+        remove(&run_root(&self.dir))?;
         remove(&self.dir)
     }
+}
+
+/// Where a session has a tmpfs of its own, in its mount namespace: podman wants
+/// a short path for what does not outlive the machine's run.
+pub const RUN: &str = "/mnt";
+
+fn run_root(dir: &Path) -> PathBuf {
+    Path::new(RUN).join(dir.file_name().unwrap_or_default())
 }
 
 /// The name of an image in an OCI layout.

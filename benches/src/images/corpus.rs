@@ -45,7 +45,7 @@ impl Size {
     /// Images in the list.
     pub fn many(self) -> usize {
         match self {
-            Size::Quick => 50,
+            Size::Quick => 20,
             Size::Full => 1_000,
         }
     }
@@ -53,7 +53,7 @@ impl Size {
     /// Files made before a commit, and files removed.
     pub fn changes(self) -> (usize, usize) {
         match self {
-            Size::Quick => (1_000, 20),
+            Size::Quick => (300, 20),
             Size::Full => (20_000, 148),
         }
     }
@@ -77,26 +77,21 @@ enum Content {
 }
 
 const RECIPES: [Recipe; 6] = [
-    Recipe { name: "a-base", below: &[], full: Content::Suite("bookworm"), quick: 0..2_500 },
-    Recipe {
-        name: "a-python",
-        below: &["a-base"],
-        full: Content::Packages(&["python3"]),
-        quick: 2_500..3_300,
-    },
+    Recipe { name: "a-base", below: &[], full: Content::Suite("bookworm"), quick: 0..800 },
+    Recipe { name: "a-python", below: &["a-base"], full: Content::Packages(&["python3"]), quick: 800..1_100 },
     Recipe {
         name: "a-dev",
         below: &["a-base", "a-python"],
         full: Content::Packages(&["build-essential"]),
-        quick: 3_300..4_500,
+        quick: 1_100..1_500,
     },
-    Recipe { name: "a-nginx", below: &["a-base"], full: Content::Packages(&["nginx"]), quick: 4_500..4_900 },
-    Recipe { name: "b-base", below: &[], full: Content::Suite("trixie"), quick: 1_000..3_000 },
+    Recipe { name: "a-nginx", below: &["a-base"], full: Content::Packages(&["nginx"]), quick: 1_500..1_700 },
+    Recipe { name: "b-base", below: &[], full: Content::Suite("trixie"), quick: 400..1_000 },
     Recipe {
         name: "b-python",
         below: &["b-base"],
         full: Content::Packages(&["python3"]),
-        quick: 3_000..3_600,
+        quick: 1_000..1_200,
     },
 ];
 

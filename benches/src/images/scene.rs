@@ -6,6 +6,9 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::mount::{MountFlags, mount};
+
 use super::Plan;
 use super::client::{self, Client, Store};
 use super::corpus::Corpus;
@@ -25,6 +28,7 @@ pub struct Scene {
     /// How many entries the mounted image has, once somebody has counted.
     pub entries: Option<u64>,
     loaded: HashMap<(Client, PathBuf), Store>,
+    _lock: fs::File,
 }
 
 impl Scene {
@@ -33,11 +37,24 @@ impl Scene {
     /// # Errors
     /// What keeps them from being made.
     pub fn new(plan: Plan) -> io::Result<Scene> {
+        mount("tmpfs", client::RUN, "tmpfs", MountFlags::empty(), None)?;
+        fs::create_dir_all(plan.home.join("images"))?;
+        let lock = fs::File::create(plan.home.join("images/lock"))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| io::Error::other("images are being measured already"))?;
         let corpus = Corpus::make(&plan.home, plan.size)?;
         let scratch = plan.home.join("images/scratch");
         client::remove(&scratch)?;
         fs::create_dir_all(&scratch)?;
-        Ok(Scene { plan, corpus, scratch, registry: None, entries: None, loaded: HashMap::new() })
+        Ok(Scene {
+            plan,
+            corpus,
+            scratch,
+            registry: None,
+            entries: None,
+            loaded: HashMap::new(),
+            _lock: lock,
+        })
     }
 
     /// An empty store.
