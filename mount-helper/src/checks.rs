@@ -56,7 +56,8 @@ pub fn directories(config: &Config, mountpoint: &Path) -> Result<OwnedFd> {
     let data_only = config.data_only.iter().map(|path| (Role::DataOnly, path));
     for (role, path) in lowers.chain(data_only) {
         if role == Role::Lower && path.is_file() {
-            // An image's index: it overlaps nothing.
+            // What is in an index overlaps nothing.
+            index(path)?;
             continue;
         }
         let lower = open(role, path)?;
@@ -114,6 +115,19 @@ fn open(role: Role, path: &Path) -> Result<OwnedFd> {
             errno => Failure::refused(format!("cannot open {role} {shown}"), errno),
         }
     })
+}
+
+/// A lower that is no directory must be an image's index.
+fn index(path: &Path) -> Result<()> {
+    let shown = path.display();
+    let file = std::fs::File::open(path)
+        .map_err(|error| Failure::mount(format!("cannot open lowerdir {shown}: {error}")))?;
+    match unionfs::image::Index::open(&file) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            Err(Failure::mount(format!("lowerdir {shown} is not a directory, nor an image index: {error}")))
+        }
+    }
 }
 
 /// Changes are staged in the working directory and renamed into the upper,
