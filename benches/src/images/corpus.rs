@@ -1,9 +1,10 @@
-//! Two families of images, made once and kept in `target/bench/images`: each
+//! Families of images, made once and kept in `target/bench/images`: each
 //! layer as a directory, as kernel overlayfs made it, and as a tar file with
 //! OCI's whiteouts.
 //!
 //! Family A is a Debian suite with python, a compiler over that, and a web server
-//! beside; family B another suite with python. `--quick` has the same
+//! beside; family B another suite with python; family C is two images of A, made
+//! anew from the same packages. `--quick` has the same
 //! shape of files of the host's `/usr/share`, some of which both families have.
 
 use std::ffi::OsString;
@@ -76,7 +77,7 @@ enum Content {
     Packages(&'static [&'static str]),
 }
 
-const RECIPES: [Recipe; 6] = [
+const RECIPES: [Recipe; 8] = [
     Recipe { name: "a-base", below: &[], full: Content::Suite("bookworm"), quick: 0..800 },
     Recipe { name: "a-python", below: &["a-base"], full: Content::Packages(&["python3"]), quick: 800..1_100 },
     Recipe {
@@ -93,6 +94,8 @@ const RECIPES: [Recipe; 6] = [
         full: Content::Packages(&["python3"]),
         quick: 1_000..1_200,
     },
+    Recipe { name: "c-base", below: &[], full: Content::Suite("bookworm"), quick: 0..790 },
+    Recipe { name: "c-python", below: &["c-base"], full: Content::Packages(&["python3"]), quick: 790..1_090 },
 ];
 
 /// The image that is loaded, saved, pulled, pushed and walked.
@@ -107,6 +110,8 @@ pub enum Family {
     A,
     /// Two on another.
     B,
+    /// Two of the first made anew: what an image's next release is.
+    C,
 }
 
 impl Family {
@@ -114,6 +119,7 @@ impl Family {
         match self {
             Family::A => "a-",
             Family::B => "b-",
+            Family::C => "c-",
         }
     }
 

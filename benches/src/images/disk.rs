@@ -45,6 +45,10 @@ pub fn usage(dir: &Path) -> io::Result<Usage> {
     Ok(sum)
 }
 
+/// In the order in which they come, and what there is then.
+const FAMILIES: [(Family, &str); 3] =
+    [(Family::A, "family A"), (Family::B, "families A and B"), (Family::C, "A, B and a rebuild of A")];
+
 /// The families, one after the other in one fresh store.
 ///
 /// # Errors
@@ -60,13 +64,15 @@ pub fn measure(scene: &mut Scene, client: Client) -> io::Result<Vec<Figure>> {
             let dirs = scene.corpus.directories(family);
             dirs.iter().try_fold(Usage::default(), |sum, dir| Ok::<_, io::Error>(sum + usage(dir)?))
         };
-        let first = of(Family::A)?;
-        tell("family A", first);
-        tell("both families", first + of(Family::B)?);
+        let mut sum = Usage::default();
+        for (family, shown) in FAMILIES {
+            sum = sum + of(family)?;
+            tell(shown, sum);
+        }
         return Ok(figures);
     }
     let store = scene.fresh(client)?;
-    for (family, shown) in [(Family::A, "family A"), (Family::B, "both families")] {
+    for (family, shown) in FAMILIES {
         for name in scene.corpus.names(family) {
             store.load(&scene.corpus.archive_of(&name), &[&name])?;
         }

@@ -32,7 +32,7 @@ const CONTAINER: &str = "changed";
 /// Files in a directory.
 const FILES: usize = 100;
 
-/// Commits an upper, as a process of its own: `runion` has no containers yet.
+/// Commits an upper, as a process of its own: `runion` has no command for it yet.
 ///
 /// # Errors
 /// Those of the store.
