@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::client::Client;
 use super::corpus::Family;
-use super::scene::{Scene, figure};
+use super::scene::{Scene, figure, sync};
 use crate::figure::{Figure, Unit};
 use crate::walk;
 
@@ -77,7 +77,7 @@ pub fn measure(scene: &mut Scene, client: Client) -> io::Result<Vec<Figure>> {
             store.load(&scene.corpus.archive_of(&name), &[&name])?;
         }
         // Delayed allocation counts no blocks until then.
-        rustix::fs::sync();
+        sync(&scene.scratch)?;
         tell(shown, usage(&store.root())?);
     }
     store.remove()?;

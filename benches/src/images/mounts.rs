@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, statat};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::client::{self, Client};
-use super::scene::{Scene, figure};
+use super::scene::{Scene, figure, sync};
 use crate::errors::{at, run};
 use crate::figure::{Figure, Unit};
 use crate::stage::daemon;
@@ -75,7 +75,7 @@ fn first_ls(scene: &mut Scene, client: Client, layers: usize) -> io::Result<Vec<
     for _ in 0..MOUNTS {
         sum += ls()?;
     }
-    drop_caches()?;
+    drop_caches(&scene.scratch)?;
     let dropped = ls()?;
     Ok(vec![
         figure("caches warm", Unit::SecondsEach, (sum / MOUNTS).as_secs_f64()),
@@ -91,7 +91,7 @@ fn stat_walk(scene: &mut Scene, client: Client, layers: usize) -> io::Result<Vec
         let took = started.elapsed().as_secs_f64();
         Ok::<_, io::Error>(Figure { operations: count as u64, ..figure(name, Unit::Seconds, took) })
     };
-    drop_caches()?;
+    drop_caches(&scene.scratch)?;
     let mounted = image.mount()?.0;
     let mut figures = vec![timed(&mounted, "fresh mount, caches dropped")?];
     mounted.unmount()?;
@@ -112,8 +112,8 @@ fn stat_walk(scene: &mut Scene, client: Client, layers: usize) -> io::Result<Vec
 }
 
 /// What the kernel knows of files is forgotten: attributes, names, contents.
-fn drop_caches() -> io::Result<()> {
-    rustix::fs::sync();
+fn drop_caches(place: &Path) -> io::Result<()> {
+    sync(place)?;
     fs::write("/proc/sys/vm/drop_caches", "3")
 }
 

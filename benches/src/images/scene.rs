@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use rustix::fs::{FlockOperation, flock};
@@ -11,9 +11,10 @@ use rustix::mount::{MountFlags, mount};
 
 use super::Plan;
 use super::client::{self, Client, Store};
-use super::corpus::Corpus;
+use super::corpus::{Corpus, Size};
 use super::registry::Registry;
 use crate::figure::{Figure, Unit};
+use crate::walk;
 
 /// The scene of all runs of a session.
 pub struct Scene {
@@ -46,6 +47,10 @@ impl Scene {
         let scratch = plan.home.join("images/scratch");
         client::remove(&scratch)?;
         fs::create_dir_all(&scratch)?;
+        if plan.size == Size::Quick {
+            // Nobody waits for a disk that others write to.
+            mount("tmpfs", &scratch, "tmpfs", MountFlags::empty(), None)?;
+        }
         Ok(Scene {
             plan,
             corpus,
@@ -93,16 +98,17 @@ impl Scene {
 }
 
 /// Does something and tells how long it took until it returned, and until all
-/// that it wrote was on disk: not everybody waits for that.
+/// that it wrote to the file system of `place` was on disk: not everybody waits
+/// for that.
 ///
 /// # Errors
 /// Those of what is done.
-pub fn timed(action: impl FnOnce() -> io::Result<()>) -> io::Result<Vec<Figure>> {
-    rustix::fs::sync();
+pub fn timed(place: &Path, action: impl FnOnce() -> io::Result<()>) -> io::Result<Vec<Figure>> {
+    sync(place)?;
     let started = Instant::now();
     action()?;
     let returned = started.elapsed();
-    rustix::fs::sync();
+    sync(place)?;
     let durable = started.elapsed();
     Ok(vec![
         figure("until it returns", Unit::Seconds, returned.as_secs_f64()),
@@ -113,4 +119,12 @@ pub fn timed(action: impl FnOnce() -> io::Result<()>) -> io::Result<Vec<Figure>>
 /// A number that was measured once.
 pub fn figure(name: &str, unit: Unit, value: f64) -> Figure {
     Figure { name: name.to_owned(), value, unit, operations: 1, requests: Default::default() }
+}
+
+/// Waits until the file system of `place` has everything on disk.
+///
+/// # Errors
+/// Those of syncfs(2).
+pub fn sync(place: &Path) -> io::Result<()> {
+    rustix::fs::syncfs(walk::open(place)?).map_err(Into::into)
 }

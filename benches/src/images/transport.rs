@@ -24,7 +24,7 @@ const REMOTE: &str = "bench/one:1";
 pub fn load(scene: &mut Scene, client: Client) -> io::Result<Vec<Figure>> {
     let archive = scene.corpus.archive_of(ONE);
     let store = scene.fresh(client)?;
-    let figures = timed(|| store.load(&archive, &[ONE]))?;
+    let figures = timed(&scene.scratch, || store.load(&archive, &[ONE]))?;
     store.remove()?;
     Ok(figures)
 }
@@ -36,7 +36,7 @@ pub fn load(scene: &mut Scene, client: Client) -> io::Result<Vec<Figure>> {
 pub fn save(scene: &mut Scene, client: Client) -> io::Result<Vec<Figure>> {
     let store = holder(scene, client)?;
     let archive = scene.scratch.join("saved.tar");
-    let figures = timed(|| store.save(ONE, &archive))?;
+    let figures = timed(&scene.scratch, || store.save(ONE, &archive))?;
     std::fs::remove_file(&archive)?;
     Ok(figures)
 }
@@ -63,7 +63,7 @@ pub fn pull(scene: &mut Scene, client: Client) -> io::Result<Vec<Figure>> {
         }
     };
     let store = scene.fresh(client)?;
-    let figures = timed(|| store.pull(&name))?;
+    let figures = timed(&scene.scratch, || store.pull(&name))?;
     store.remove()?;
     Ok(figures)
 }
@@ -77,7 +77,7 @@ pub fn push(scene: &mut Scene, client: Client) -> io::Result<Vec<Figure>> {
     // A store may remember what a registry of some name has: no two have one.
     let registry = Registry::start(scene.scratch.join("pushed"))?;
     let mut pushing = store.name_for_push(ONE, &registry.name(REMOTE))?;
-    let mut figures = timed(|| run(&mut pushing))?;
+    let mut figures = timed(&scene.scratch, || run(&mut pushing))?;
     figures.push(figure(
         "bytes in the registry",
         Unit::Bytes,

@@ -52,7 +52,7 @@ pub fn measure(scene: &mut Scene, client: Client) -> io::Result<Vec<Figure>> {
     let (made, removed) = scene.plan.size.changes();
     if client == Client::Podman {
         let store = filled(scene, client)?;
-        let figures = container(&store, made, removed);
+        let figures = container(scene, &store, made, removed);
         store.remove()?;
         return figures;
     }
@@ -61,14 +61,14 @@ pub fn measure(scene: &mut Scene, client: Client) -> io::Result<Vec<Figure>> {
         let archive = scene.scratch.join("committed.tar");
         let mut tar = Command::new("tar");
         tar.arg("-cf").arg(&archive).arg("-C").arg(&upper).arg(".");
-        let figures = timed(|| run(&mut tar))?;
+        let figures = timed(&scene.scratch, || run(&mut tar))?;
         fs::remove_file(&archive)?;
         return Ok(figures);
     }
     let store = filled(scene, client)?;
     let mut worker = Command::new(std::env::current_exe()?);
     worker.arg(COMMIT).arg(store.root()).arg(BASE).arg(&upper);
-    let figures = timed(|| run(&mut worker))?;
+    let figures = timed(&scene.scratch, || run(&mut worker))?;
     store.remove()?;
     Ok(figures)
 }
@@ -79,7 +79,7 @@ fn filled(scene: &Scene, client: Client) -> io::Result<Store> {
     Ok(store)
 }
 
-fn container(store: &Store, made: usize, removed: usize) -> io::Result<Vec<Figure>> {
+fn container(scene: &Scene, store: &Store, made: usize, removed: usize) -> io::Result<Vec<Figure>> {
     run(store.command().args(["create", "--name", CONTAINER, BASE, "sh"]))?;
     let output = store.command().args(["mount", CONTAINER]).output()?;
     let root = String::from_utf8_lossy(&output.stdout).trim().to_owned();
@@ -91,7 +91,7 @@ fn container(store: &Store, made: usize, removed: usize) -> io::Result<Vec<Figur
     filled?;
     let mut commit = store.command();
     commit.args(["commit", "-q", CONTAINER, "localhost/committed:1"]);
-    timed(|| run(&mut commit))
+    timed(&scene.scratch, || run(&mut commit))
 }
 
 /// An upper of kernel overlayfs with the changes, made for the first who asks.
