@@ -77,7 +77,8 @@ impl Client {
         let first = |program: &&str| {
             let output = Command::new(program).arg("--version").output().ok()?;
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            Some(text.lines().next()?.trim().to_owned())
+            // fuse-overlayfs begins with those of what it uses.
+            Some(text.lines().find(|line| line.contains(program))?.trim().to_owned())
         };
         self.programs().iter().filter_map(first).collect()
     }
