@@ -189,11 +189,16 @@ impl Container {
     /// Becomes the user, in the process that is to be the command.
     pub fn become_user(&self) -> Result<()> {
         let user = Ids::find(&self.user)?;
+        let context = || format!("cannot become {}", self.user);
+        match rustix::thread::set_thread_groups(&user.groups) {
+            // A user namespace of one id keeps the groups its maker has, which
+            // are nobody's in there.
+            Err(Errno::PERM) if user.is_root() => {}
+            set => set.context(context)?,
+        }
         if user.is_root() {
             return Ok(());
         }
-        let context = || format!("cannot become {}", self.user);
-        rustix::thread::set_thread_groups(&user.groups).context(context)?;
         rustix::thread::set_thread_res_gid(user.gid, user.gid, user.gid).context(context)?;
         rustix::thread::set_thread_res_uid(user.uid, user.uid, user.uid).context(context)
     }

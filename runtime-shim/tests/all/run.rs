@@ -121,6 +121,12 @@ fn a_command_is_who_it_should_be() {
     assert_eq!(world.says(&["-u", "7:9", "box", "id"]), "uid=7(user) gid=9(more) groups=9(more)\n");
     assert_eq!(world.says(&["-u", "user", "box", "sh", "-c", "echo $HOME"]), "/home/user\n");
     assert!(!world.run(&["-u", "user", "box", "touch", "/etc/new"]).status.success());
+    // The caller's further groups are none of the container's.
+    let mut grouped = Command::new("setpriv");
+    grouped.args(["--groups", "0,4321"]).arg(runion()).arg("--root").arg(world.0.join("store"));
+    grouped.args(["run", "--rm", "--pull", "never", "box", "id"]).env("TMPDIR", world.0.path());
+    let grouped = grouped.stdin(Stdio::null()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&grouped.stdout), "uid=0(root) gid=0(root) groups=0(root)\n");
     let status = world.says(&["box", "cat", "/proc/self/status"]);
     assert!(status.contains("CapBnd:\t00000000a80425fb\n"), "docker's default: {status}");
     assert!(status.contains("CapInh:\t0000000000000000\n"), "{status}");
