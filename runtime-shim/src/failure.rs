@@ -75,6 +75,21 @@ impl Failure {
         }
     }
 
+    /// Its exit code.
+    pub fn exit_code(&self) -> u8 {
+        self.code
+    }
+
+    /// What went wrong.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What the user can do about it.
+    pub fn hint_text(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
     /// Says it on stderr and gives the exit code.
     pub fn report(&self) -> u8 {
         if !self.message.is_empty() {

@@ -8,20 +8,30 @@
 //! run, 127 when it is not found, else the command's own, or 128 + the signal
 //! that ended it.
 
+mod attach;
 mod builtin;
 // Not every part of it is read yet.
 #[allow(dead_code, unused_imports)]
 mod bundle;
+mod cgroup;
 mod change;
 mod cli;
 mod commit;
+mod container;
 mod failure;
+mod monitor;
 mod mounting;
 mod output;
 mod record;
+mod removal;
+mod rootfs;
 mod sandbox;
+mod settle;
+mod signal;
+mod spec;
 mod state;
 mod sys;
+mod volume;
 
 use std::process::ExitCode;
 

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::process::Pid;
 
@@ -24,6 +24,8 @@ impl Namespaces {
     pub const NONE: Namespaces = Namespaces(0);
     /// A new user namespace.
     pub const USER: Namespaces = Namespaces(libc::CLONE_NEWUSER);
+    /// A new mount namespace.
+    pub const MOUNT: Namespaces = Namespaces(libc::CLONE_NEWNS);
     /// New mount and pid namespaces.
     pub const KEEPER: Namespaces = Namespaces(libc::CLONE_NEWNS | libc::CLONE_NEWPID);
     /// What a sandboxed command sees: its own mounts, processes, IPC objects
@@ -55,6 +57,16 @@ pub fn clone(namespaces: Namespaces) -> io::Result<Side> {
             Some(pid) => Side::Parent(pid),
             None => Side::Child,
         }),
+    }
+}
+
+/// Moves this process into a mount namespace of its own, a copy of what it sees.
+pub fn new_mount_namespace() -> io::Result<()> {
+    // SAFETY: takes an integer; the program is single-threaded, and no memory is
+    // shared with the old namespace.
+    match unsafe { libc::unshare(libc::CLONE_NEWNS) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
@@ -148,6 +160,17 @@ impl SignalSet {
         }
     }
 
+    /// A descriptor that is readable while one of these (blocked) signals waits.
+    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+        // SAFETY: reads one initialised set; -1 asks for a new descriptor.
+        let fd = unsafe { libc::signalfd(-1, &raw const self.0, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+        match fd {
+            -1 => Err(io::Error::last_os_error()),
+            // SAFETY: it was just opened, and nobody else has it.
+            fd => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        }
+    }
+
     /// Waits for one of these (blocked) signals.
     pub fn wait(&self) -> io::Result<Taken> {
         let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
@@ -183,6 +206,26 @@ pub fn close_others() -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Closes every descriptor above stderr but these, whoever believes to own one.
+///
+/// For a process that was just forked: as for [`close_others`].
+pub fn close_all_but(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut kept: Vec<libc::c_uint> = kept.iter().map(|fd| fd.as_raw_fd() as libc::c_uint).collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for fd in kept.into_iter().chain([libc::c_uint::MAX]) {
+        if fd > first {
+            // SAFETY: takes integers; the caller's promise is above.
+            let closed = unsafe { libc::syscall(libc::SYS_close_range, first, fd - 1, 0) };
+            if closed != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        first = first.max(fd.saturating_add(1));
+    }
+    Ok(())
 }
 
 /// `struct mount_attr` of mount_setattr(2), version 0.

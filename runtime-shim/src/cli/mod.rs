@@ -4,8 +4,8 @@
 //! the help text; `run` turns it into what it means and calls the parts that
 //! do it.
 
+mod container;
 mod image;
-mod run;
 mod try_;
 
 use std::path::PathBuf;
@@ -28,7 +28,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    Run(Box<run::Run>),
+    #[command(flatten)]
+    Container(Box<container::Alone>),
+    #[command(subcommand, name = "container")]
+    Containers(Box<container::Grouped>),
     Try(try_::Try),
     #[command(flatten)]
     Alone(Box<image::Alone>),
@@ -47,7 +50,8 @@ pub fn run() -> u8 {
         Err(usage) => return explain(&usage),
     };
     let outcome = match cli.verb {
-        Verb::Run(arguments) => arguments.run(cli.root),
+        Verb::Container(verb) => verb.run(cli.root),
+        Verb::Containers(verb) => verb.run(cli.root),
         Verb::Try(arguments) => arguments.run(),
         Verb::Alone(verb) => verb.run(cli.root),
         Verb::Image(verb) => verb.run(cli.root),

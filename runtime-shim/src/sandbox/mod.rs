@@ -15,14 +15,14 @@
 
 mod container;
 mod devices;
-mod identity;
+pub mod identity;
 mod init;
 mod keeper;
-mod launch;
+pub mod launch;
 mod privileges;
 mod root;
 mod seccomp;
-mod supervise;
+pub mod supervise;
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
@@ -40,6 +40,7 @@ use crate::sys::{Namespaces, SignalSet};
 
 pub use container::{Confined, Container, Network, Privileges, Stdin};
 pub use launch::with_ids_of_a_try;
+pub use root::{attach, file_system};
 
 /// What the command sees as its root.
 #[derive(Clone, Debug)]

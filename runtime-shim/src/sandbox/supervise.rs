@@ -71,7 +71,8 @@ fn reap() -> io::Result<Option<(Pid, WaitStatus)>> {
     }
 }
 
-fn exit_code(status: WaitStatus) -> u8 {
+/// As shells give it: an exit code, or 128 + a signal.
+pub fn exit_code(status: WaitStatus) -> u8 {
     let code = match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => code,
         (None, Some(signal)) => 128 + signal,

@@ -1,0 +1,230 @@
+//! `runion ps`.
+
+use clap::Args;
+use layerstore::store::Store;
+use serde_json::{Value, json};
+
+use crate::container::{Containers, Record, Status, Wish};
+use crate::failure::{Failure, Result};
+use crate::output::{Format, shortened, time};
+use crate::settle;
+
+/// List containers that run
+#[derive(Args)]
+#[command(
+    after_help = "Filters: id=, name=, label=KEY[=VALUE], status=, exited=CODE, ancestor=IMAGE, before=, since=, \
+                        volume=, network="
+)]
+pub struct List {
+    /// List those too that do not run
+    #[arg(long, short)]
+    all: bool,
+
+    /// List only containers of which this is true
+    #[arg(long, short, value_name = "FILTER")]
+    filter: Vec<String>,
+
+    /// `table`, `json`, or a template of Go's
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+
+    /// List so many that were made last, running or not
+    #[arg(long, short = 'n', value_name = "COUNT")]
+    last: Option<usize>,
+
+    /// List the one that was made last
+    #[arg(long, short)]
+    latest: bool,
+
+    /// Do not shorten anything
+    #[arg(long)]
+    no_trunc: bool,
+
+    /// Print ids alone
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+const COLUMNS: &str =
+    "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
+const HEADERS: [(&str, &str); 14] = [
+    ("ID", "CONTAINER ID"),
+    ("Image", "IMAGE"),
+    ("Command", "COMMAND"),
+    ("RunningFor", "CREATED"),
+    ("CreatedAt", "CREATED AT"),
+    ("Status", "STATUS"),
+    ("State", "STATE"),
+    ("Ports", "PORTS"),
+    ("Names", "NAMES"),
+    ("Labels", "LABELS"),
+    ("Mounts", "MOUNTS"),
+    ("Networks", "NETWORKS"),
+    ("LocalVolumes", "LOCAL VOLUMES"),
+    ("Size", "SIZE"),
+];
+
+impl List {
+    /// Prints the list.
+    pub fn run(self, store: &Store) -> Result<u8> {
+        let format = match (self.format.as_deref(), self.quiet) {
+            (None | Some("table"), true) => Format::rows("{{.ID}}")?,
+            (given, _) => Format::parse(given, COLUMNS)?,
+        };
+        let mut records = Vec::new();
+        for container in Containers::open(store.root())?.all()? {
+            // One that goes meanwhile is none.
+            match settle::read(&container) {
+                Ok(record) => records.push(record),
+                Err(_gone) if !container.dir().join("state.json").exists() => {}
+                Err(failure) => drop(failure.report()),
+            }
+        }
+        records.sort_by(|one, other| other.created.cmp(&one.created).then(one.id.cmp(&other.id)));
+        let filters = Filters::parse(&self.filter, &records)?;
+        let last = if self.latest { Some(1) } else { self.last };
+        let is_shown = |record: &&Record| {
+            self.all || last.is_some() || filters.names_a_status() || record.state.status.is_up()
+        };
+        let shown = records.iter().filter(is_shown).filter(|record| filters.apply(record));
+        let now = time::now();
+        let rows: Vec<Value> =
+            shown.take(last.unwrap_or(usize::MAX)).map(|record| self.row(record, now)).collect();
+        format.print(&HEADERS, &rows)?;
+        Ok(0)
+    }
+
+    fn row(&self, record: &Record, now: i64) -> Value {
+        let created = time::parse(Some(&record.created));
+        let words = record.words().join(" ");
+        let command = if self.no_trunc { words } else { shortened(&words, 20) };
+        let labels: Vec<String> =
+            record.config.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let volumes = record.config.mounts.iter().filter(|wish| matches!(wish, Wish::Volume { .. })).count();
+        json!({
+            "ID": if self.no_trunc { record.id.as_str() } else { record.short() },
+            "Image": image(record),
+            "Command": format!("\"{command}\""),
+            "RunningFor": time::ago(created, now),
+            "CreatedAt": time::local(created),
+            "Status": status(record, now),
+            "State": record.state.status.word(),
+            "Ports": crate::cli::container::ports(record),
+            "Names": record.name,
+            "Labels": labels.join(","),
+            "Mounts": mounts(record, self.no_trunc),
+            "Networks": crate::cli::container::networks(record).join(","),
+            "LocalVolumes": volumes.to_string(),
+            "Size": "0B",
+        })
+    }
+}
+
+fn image(record: &Record) -> String {
+    match (&record.config.image, &record.config.rootfs) {
+        (Some(image), _) => image.name.clone(),
+        (None, Some(dir)) => dir.display().to_string(),
+        (None, None) => String::new(),
+    }
+}
+
+fn mounts(record: &Record, whole: bool) -> String {
+    let names = record.config.mounts.iter().filter_map(|wish| match wish {
+        Wish::Volume { name, .. } => Some(name.clone()),
+        Wish::Mount(mount) => Some(mount.source.as_ref()?.display().to_string()),
+    });
+    let names: Vec<String> = names.map(|name| if whole { name } else { shortened(&name, 15) }).collect();
+    names.join(",")
+}
+
+/// In docker's words.
+fn status(record: &Record, now: i64) -> String {
+    let state = &record.state;
+    let since = |moment: &Option<String>| {
+        time::parse(moment.as_deref()).map_or_else(String::new, |then| time::duration((now - then).max(0)))
+    };
+    match state.status {
+        Status::Created => "Created".to_owned(),
+        Status::Running => format!("Up {}", since(&state.started)),
+        Status::Paused => format!("Up {} (Paused)", since(&state.started)),
+        Status::Restarting => format!("Restarting ({}) {} ago", state.exit_code, since(&state.finished)),
+        Status::Exited => format!("Exited ({}) {} ago", state.exit_code, since(&state.finished)),
+        Status::Removing => "Removal In Progress".to_owned(),
+    }
+}
+
+/// Which containers are meant: of several filters of one kind one must hold, of
+/// labels all; and of different kinds all.
+struct Filters {
+    wanted: Vec<(String, String)>,
+    before: Option<String>,
+    since: Option<String>,
+}
+
+impl Filters {
+    fn parse(filters: &[String], records: &[Record]) -> Result<Filters> {
+        let known =
+            ["id", "name", "label", "status", "exited", "ancestor", "before", "since", "volume", "network"];
+        let mut found = Filters { wanted: Vec::new(), before: None, since: None };
+        let created = |text: &str| {
+            let is_it = |record: &&Record| record.name == text || record.id.starts_with(text);
+            records
+                .iter()
+                .find(is_it)
+                .map(|record| record.created.clone())
+                .ok_or_else(|| Failure::as_docker(format!("No such container: {text}")))
+        };
+        for filter in filters {
+            match filter.split_once('=') {
+                Some(("before", text)) => found.before = Some(created(text)?),
+                Some(("since", text)) => found.since = Some(created(text)?),
+                Some((key, value)) if known.contains(&key) => {
+                    found.wanted.push((key.to_owned(), value.to_owned()));
+                }
+                _ => return Err(Failure::as_docker(format!("Invalid filter '{filter}'"))),
+            }
+        }
+        Ok(found)
+    }
+
+    fn names_a_status(&self) -> bool {
+        self.wanted.iter().any(|(key, _)| matches!(key.as_str(), "status" | "exited"))
+    }
+
+    fn apply(&self, record: &Record) -> bool {
+        let in_time = self.before.as_ref().is_none_or(|moment| record.created < *moment)
+            && self.since.as_ref().is_none_or(|moment| record.created > *moment);
+        in_time
+            && self.wanted.iter().all(|(key, value)| {
+                let same = self.wanted.iter().filter(|(other, _)| other == key && key != "label");
+                same.clone().any(|(key, value)| holds(record, key, value))
+                    || (key == "label" && holds(record, key, value))
+            })
+    }
+}
+
+fn holds(record: &Record, key: &str, value: &str) -> bool {
+    match key {
+        "id" => record.id.starts_with(value),
+        "name" => record.name.contains(value.trim_start_matches('/')),
+        "status" => record.state.status.word() == value,
+        "exited" => record.state.status == Status::Exited && record.state.exit_code.to_string() == value,
+        "label" => match value.split_once('=') {
+            Some((key, value)) => record.config.labels.get(key).is_some_and(|known| known == value),
+            None => record.config.labels.contains_key(value),
+        },
+        "ancestor" => record.config.image.as_ref().is_some_and(|image| {
+            let short = image.name.rsplit_once(':').map_or(image.name.as_str(), |(name, _)| name);
+            image.name == value || short == value || image.id.trim_start_matches("sha256:").starts_with(value)
+        }),
+        "volume" => record.config.mounts.iter().any(|wish| match wish {
+            Wish::Volume { name, destination, .. } => name == value || destination.as_os_str() == value,
+            Wish::Mount(mount) => {
+                mount.destination.as_os_str() == value
+                    || mount.source.as_ref().is_some_and(|source| source.as_os_str() == value)
+            }
+        }),
+        "network" => crate::cli::container::networks(record).iter().any(|name| name == value),
+        _ => false,
+    }
+}

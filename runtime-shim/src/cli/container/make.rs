@@ -1,0 +1,126 @@
+//! Making a container of what was typed: what `run` and `create` share.
+
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
+use std::os::unix::ffi::OsStrExt;
+
+use clap::Args;
+use layerstore::document::{Execution, Platform};
+use layerstore::reference::Reference;
+use layerstore::store::{Image, Store};
+use layerstore::transfer;
+
+use crate::cli::image::{find, remote};
+use crate::container::{Config, Container, Containers, ImageRef, Record, Wish, new_id};
+use crate::failure::{Context, Failure, OURS, Result};
+use crate::output::progress::{Direction, Progress};
+use crate::output::time;
+use crate::spec::flags::{Flags, Pull};
+use crate::volume::{Volume, Volumes};
+
+/// What both are given.
+#[derive(Args)]
+pub struct Words {
+    #[command(flatten)]
+    pub flags: Flags,
+
+    #[command(flatten)]
+    access: remote::Access,
+
+    /// The image, then the command and its arguments; the image's own where there are none
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "IMAGE")]
+    words: Vec<OsString>,
+}
+
+/// Whether whoever starts the container stays attached to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Starter {
+    /// It does.
+    Stays,
+    /// It does not.
+    Leaves,
+}
+
+impl Words {
+    /// Makes the container, its anonymous volumes and its id's file.
+    pub fn make(&self, store: &Store, starter: Starter) -> Result<Container> {
+        let words = self.words.iter().map(|word| text(word)).collect::<Result<Vec<String>>>()?;
+        let containers = Containers::open(store.root())?;
+        let find = |name: &str| containers.find(name).map(|container| container.id().to_owned());
+        let (image, command) = match (&self.flags.rootfs, words.split_first()) {
+            (Some(_), _) => (None, words.as_slice()),
+            (None, Some((image, command))) => (Some(self.image(store, image)?), command),
+            (None, None) => {
+                return Err(Failure::new("no image was named").hint("runion run IMAGE [CMD]"));
+            }
+        };
+        let execution = match &image {
+            Some(image) => store.config(&image.record)?.config,
+            None => Execution::default(),
+        };
+        let mut config = self.flags.config(&execution, command, &find)?;
+        config.stdin = self.flags.stdin(starter == Starter::Stays);
+        config.image = image.as_ref().map(|image| ImageRef {
+            id: image.id().to_string(),
+            name: words.first().cloned().unwrap_or_default(),
+        });
+        if let Some(dir) = &self.flags.rootfs {
+            let shown = || format!("cannot use {} as a root", dir.display());
+            config.rootfs = Some(dir.canonicalize().context(shown)?);
+        }
+        let cidfile = self.flags.cidfile.as_ref().map(|path| {
+            std::fs::File::create_new(path).map_err(|error| {
+                Failure::new(format!("cannot make the container's id file {}: {error}", path.display()))
+                    .hint("remove it, or name another")
+            })
+        });
+        let mut cidfile = cidfile.transpose()?;
+        make_volumes(store, &mut config)?;
+        let name = self.flags.name.clone().unwrap_or_default();
+        let container = containers.create(Record::new(name, time::now_in_documents(), config))?;
+        if let Some(file) = &mut cidfile {
+            file.write_all(container.id().as_bytes())
+                .context(|| "cannot write the container's id".to_owned())?;
+        }
+        Ok(container)
+    }
+
+    fn image(&self, store: &Store, text: &str) -> Result<Image> {
+        let here = find::present_or_builtin(store, text)?;
+        match (here, self.flags.pull) {
+            (Some(image), Pull::Missing | Pull::Never) => return Ok(image),
+            (None, Pull::Never) => return Err(find::no_such_image(text)),
+            (_, Pull::Always) | (None, Pull::Missing) => {}
+        }
+        let name = Reference::parse(text)?;
+        crate::failure::say(&format!("Unable to find image '{name}' locally"));
+        let platform = self.flags.platform.as_deref().map_or_else(|| Ok(Platform::host()), str::parse)?;
+        let client = self.access.client(name.repository().registry())?;
+        // What a command prints is its own: progress is told on a terminal alone.
+        let look = if std::io::stdout().is_terminal() { remote::look(false) } else { remote::look(true) };
+        let progress = Progress::new(Direction::Pull, look);
+        let pulled =
+            transfer::pull(store, &client, &name, &platform, &|digest, step| progress.note(digest, step))?;
+        Ok(store.find(&pulled.id.to_string())?)
+    }
+}
+
+/// Makes the volumes that are not there; those without a name get one.
+fn make_volumes(store: &Store, config: &mut Config) -> Result<()> {
+    let volumes = Volumes::open(store.root());
+    for wish in &mut config.mounts {
+        let Wish::Volume { name, anonymous, .. } = wish else { continue };
+        if name.is_empty() {
+            *name = new_id()?;
+        }
+        volumes.create(&Volume { name: name.clone(), anonymous: *anonymous, ..Volume::default() })?;
+    }
+    Ok(())
+}
+
+/// A bundle is JSON, and that is text.
+fn text(word: &OsString) -> Result<String> {
+    std::str::from_utf8(word.as_bytes()).map(str::to_owned).map_err(|error| {
+        Failure::new(format!("cannot pass the word {} on: {error}", word.to_string_lossy())).code(OURS)
+    })
+}

@@ -1,0 +1,130 @@
+//! The commands about containers: one verb a file, in docker's words.
+//!
+//! Exit codes: 0, 1 for a failure, 125 for a command line that means nothing;
+//! those of `run`, `start -a`, `attach` and `exec` are the command's.
+
+mod attach;
+mod create;
+mod find;
+mod kill;
+mod list;
+mod logs;
+mod make;
+mod pause;
+mod remove;
+mod rename;
+mod restart;
+mod run;
+mod start;
+mod stop;
+mod wait;
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+use super::image::open_store;
+use crate::container::{Mode, Record};
+use crate::failure::Result;
+
+/// The commands as they are called alone: `runion ps`, `runion stop`.
+#[derive(Subcommand)]
+pub enum Alone {
+    Run(Box<run::Run>),
+    Create(Box<create::Create>),
+    Start(start::Start),
+    Stop(stop::Stop),
+    Restart(restart::Restart),
+    Kill(kill::Kill),
+    Pause(pause::Pause),
+    Unpause(pause::Unpause),
+    Rm(remove::Remove),
+    Ps(list::List),
+    Logs(logs::Logs),
+    Attach(attach::Attach),
+    Wait(wait::Wait),
+    Rename(rename::Rename),
+}
+
+/// Manage containers; each command can be called alone as well
+#[derive(Subcommand)]
+pub enum Grouped {
+    Run(Box<run::Run>),
+    Create(Box<create::Create>),
+    Start(start::Start),
+    Stop(stop::Stop),
+    Restart(restart::Restart),
+    Kill(kill::Kill),
+    Pause(pause::Pause),
+    Unpause(pause::Unpause),
+    #[command(visible_alias = "remove")]
+    Rm(remove::Remove),
+    #[command(visible_aliases = ["list", "ps"])]
+    Ls(list::List),
+    Logs(logs::Logs),
+    Attach(attach::Attach),
+    Wait(wait::Wait),
+    Rename(rename::Rename),
+}
+
+impl Alone {
+    /// Runs the command over the containers of the store in `root`, or the
+    /// user's own.
+    pub fn run(self, root: Option<PathBuf>) -> Result<u8> {
+        match self {
+            Alone::Run(arguments) => arguments.run(root),
+            Alone::Create(arguments) => arguments.run(&open_store(root)?),
+            Alone::Start(arguments) => arguments.run(&open_store(root)?),
+            Alone::Stop(arguments) => arguments.run(&open_store(root)?),
+            Alone::Restart(arguments) => arguments.run(&open_store(root)?),
+            Alone::Kill(arguments) => arguments.run(&open_store(root)?),
+            Alone::Pause(arguments) => arguments.run(&open_store(root)?),
+            Alone::Unpause(arguments) => arguments.run(&open_store(root)?),
+            Alone::Rm(arguments) => arguments.run(&open_store(root)?),
+            Alone::Ps(arguments) => arguments.run(&open_store(root)?),
+            Alone::Logs(arguments) => arguments.run(&open_store(root)?),
+            Alone::Attach(arguments) => arguments.run(&open_store(root)?),
+            Alone::Wait(arguments) => arguments.run(&open_store(root)?),
+            Alone::Rename(arguments) => arguments.run(&open_store(root)?),
+        }
+    }
+}
+
+impl Grouped {
+    /// As [`Alone::run`].
+    pub fn run(self, root: Option<PathBuf>) -> Result<u8> {
+        let alone = match self {
+            Grouped::Run(arguments) => Alone::Run(arguments),
+            Grouped::Create(arguments) => Alone::Create(arguments),
+            Grouped::Start(arguments) => Alone::Start(arguments),
+            Grouped::Stop(arguments) => Alone::Stop(arguments),
+            Grouped::Restart(arguments) => Alone::Restart(arguments),
+            Grouped::Kill(arguments) => Alone::Kill(arguments),
+            Grouped::Pause(arguments) => Alone::Pause(arguments),
+            Grouped::Unpause(arguments) => Alone::Unpause(arguments),
+            Grouped::Rm(arguments) => Alone::Rm(arguments),
+            Grouped::Ls(arguments) => Alone::Ps(arguments),
+            Grouped::Logs(arguments) => Alone::Logs(arguments),
+            Grouped::Attach(arguments) => Alone::Attach(arguments),
+            Grouped::Wait(arguments) => Alone::Wait(arguments),
+            Grouped::Rename(arguments) => Alone::Rename(arguments),
+        };
+        alone.run(root)
+    }
+}
+
+/// Its networks' names.
+fn networks(record: &Record) -> Vec<String> {
+    vec![match &record.config.network {
+        Mode::Default | Mode::Private => "bridge".to_owned(),
+        Mode::None => "none".to_owned(),
+        Mode::Host => "host".to_owned(),
+        Mode::Container(id) => format!("container:{id}"),
+        Mode::Named(name) => name.clone(),
+    }]
+}
+
+/// Its ports, in docker's words.
+fn ports(_record: &Record) -> String {
+    String::new()
+}

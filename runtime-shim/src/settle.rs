@@ -1,0 +1,75 @@
+//! Undoing what a monitor that was killed left, and telling the truth about its
+//! container.
+
+use rustix::process::Pid;
+
+use crate::container::{Container, Record, Status};
+use crate::failure::Result;
+use crate::monitor;
+use crate::output::time;
+use crate::sys;
+
+/// The exit code of a container whose monitor was killed, as docker has it for
+/// one whose daemon was.
+const UNKNOWN: i32 = 255;
+
+/// The container's record, true at this moment. What a killed monitor left is
+/// undone first.
+pub fn read(container: &Container) -> Result<Record> {
+    let record = container.read()?;
+    if !record.state.status.is_up() || container.is_alive()? {
+        return Ok(record);
+    }
+    let locked = container.lock()?;
+    // Somebody else may have done it, or it ended in the ordinary way.
+    let record = locked.read()?;
+    if !record.state.status.is_up() || container.is_alive()? {
+        return Ok(record);
+    }
+    kill_first(&record);
+    monitor::undo_after_a_crash(container, &record)?;
+    let record = locked.update(|record| {
+        let state = &mut record.state;
+        state.status = Status::Exited;
+        state.exit_code = UNKNOWN;
+        state.error = "its monitor was killed".to_owned();
+        state.finished = Some(time::now_in_documents());
+        (state.pid, state.pid_started, state.monitor) = (None, None, None);
+        (state.cgroup, state.network) = (None, None);
+    })?;
+    if record.config.lifetime == crate::container::Lifetime::Removed {
+        crate::removal::remove(&locked, &record)?;
+    }
+    Ok(record)
+}
+
+/// Kills the first process, which the monitor's end alone may not have.
+fn kill_first(record: &Record) {
+    let Some(pid) = record.state.pid else { return };
+    if since(pid).is_some() && since(pid) == record.state.pid_started {
+        // It may just have ended.
+        sys::kill(pid, libc::SIGKILL).unwrap_or_default();
+        let mut patience = 100;
+        while since(pid) == record.state.pid_started && patience > 0 {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            patience -= 1;
+        }
+    }
+}
+
+/// When a process began, in the kernel's ticks (proc_pid_stat(5), field 22).
+/// A number and this together are a process that does not come again.
+pub fn since(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace();
+    let state = fields.next()?;
+    (state != "Z").then_some(())?;
+    fields.nth(18)?.parse().ok()
+}
+
+/// The first process of a container that runs.
+pub fn first_process(record: &Record) -> Option<Pid> {
+    record.state.pid.and_then(Pid::from_raw)
+}
