@@ -101,6 +101,16 @@ pub fn raise_loopback() -> rustix::io::Result<()> {
     }
 }
 
+/// Gives the calling thread a network namespace of its own.
+#[cfg(test)]
+pub fn unshare_network() -> io::Result<()> {
+    // SAFETY: takes an integer, and shares no descriptors anew.
+    match unsafe { libc::unshare(libc::CLONE_NEWNET) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// A set of signals.
 #[derive(Clone, Copy)]
 pub struct SignalSet(libc::sigset_t);

@@ -1,0 +1,385 @@
+//! A container comes to its networks, and goes.
+//!
+//! For each network, in this order: the lease is written; bridge and rules are
+//! made if they are missing; the container's elements are added to the rules'
+//! sets; a cable is laid into its namespace, its inner end gets addresses and
+//! routes, its outer end becomes a port of the bridge. Going is the reverse,
+//! each step of which is fine with finding nothing, and takes no more than the
+//! lease: what a killed process left, the next one removes.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use super::elements::{self, Rules};
+use super::inside::{self, Forwarded, inside};
+use super::lease::{self, Holder, Lease, Wish, link_name};
+use super::links::{Cable, Link, Links};
+use super::ports::{Port, Publish};
+use super::reserve::{self, Owner, Reach, Reserved};
+use super::rules;
+use super::store::{Locked, Network, Networks};
+use super::subnet::Mac;
+use crate::failure::{Context, Failure, Result};
+
+/// A container that is to be on networks.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// Its id.
+    pub container: String,
+    /// Its name.
+    pub name: String,
+    /// What it calls itself.
+    pub hostname: String,
+    /// Where it is to be: the first is where it is reached by its published
+    /// ports, and where it reaches others by.
+    pub networks: Vec<Wish>,
+    /// What is published.
+    pub publish: Vec<Publish>,
+}
+
+/// A container's place on one network.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// The network.
+    pub network: Network,
+    /// What it has there.
+    pub lease: Lease,
+}
+
+/// A container that is on its networks.
+#[derive(Debug)]
+pub struct Attached {
+    /// Its places, in the order they were asked for.
+    pub endpoints: Vec<Endpoint>,
+    /// What is published, with the ports that were chosen.
+    pub ports: Vec<Port>,
+    /// Keeps the host's ports: to be held as long as the container runs.
+    pub reserved: Vec<OwnedFd>,
+}
+
+/// Puts a container on its networks, or on none of them.
+pub fn attach(networks: &Networks, request: &Request, namespace: BorrowedFd) -> Result<Attached> {
+    check_id(&request.container)?;
+    let wishes = request
+        .networks
+        .iter()
+        .map(|wish| Ok((networks.find(&wish.network)?, wish)))
+        .collect::<Result<Vec<_>>>()?;
+    // From an internal network nothing is published, as docker has it.
+    let publisher = wishes.iter().position(|(network, _)| !network.internal);
+    let mut reserved = match publisher.and_then(|at| wishes.get(at)) {
+        Some((network, _)) if !request.publish.is_empty() => {
+            let reach = reach(network);
+            reserve::reserve(&request.publish, reach, &owners(networks, &request.container)?)?
+        }
+        _ => Reserved::default(),
+    };
+    let ports = reserved.ports.clone();
+
+    let mut endpoints = Vec::new();
+    for (at, (network, wish)) in wishes.into_iter().enumerate() {
+        let ports = match publisher == Some(at) {
+            true => std::mem::take(&mut reserved.ports),
+            false => Vec::new(),
+        };
+        let place = Place { network, wish, number: at, ports };
+        match join(networks, request, place, namespace) {
+            Ok(endpoint) => endpoints.push(endpoint),
+            Err(failure) => {
+                detach(networks, &request.container)?;
+                return Err(failure);
+            }
+        }
+    }
+    if endpoints.is_empty() {
+        inside(namespace, || raise(&mut open_links()?, "lo"))?;
+    }
+    Ok(Attached { endpoints, ports, reserved: reserved.sockets })
+}
+
+/// Puts a container that is running on one more network.
+pub fn connect(networks: &Networks, holder: &Holder, wish: &Wish, namespace: BorrowedFd) -> Result<Endpoint> {
+    check_id(holder.container)?;
+    let network = networks.find(&wish.network)?;
+    let taken: HashSet<String> =
+        endpoints(networks, holder.container)?.into_iter().map(|endpoint| endpoint.lease.interface).collect();
+    let number = (0..).find(|number| !taken.contains(&interface(*number))).unwrap_or(taken.len());
+    let request = Request {
+        container: holder.container.to_owned(),
+        name: holder.name.to_owned(),
+        hostname: holder.hostname.to_owned(),
+        ..Request::default()
+    };
+    let existing = lease::of(&networks.dir_of(&network), holder.container)?;
+    let joined = join(
+        networks,
+        &request,
+        Place { network: network.clone(), wish, number, ports: Vec::new() },
+        namespace,
+    );
+    if joined.is_err() && existing.is_none() {
+        leave(networks, &network, holder.container)?;
+    }
+    joined
+}
+
+/// Takes a container off one network.
+pub fn disconnect(networks: &Networks, network: &str, container: &str) -> Result<()> {
+    let network = networks.find(network)?;
+    if lease::of(&networks.dir_of(&network), container)?.is_none() {
+        return Err(Failure::as_docker(format!(
+            "container {container} is not connected to network {}",
+            network.name
+        )));
+    }
+    leave(networks, &network, container)
+}
+
+/// Takes a container off all its networks. That it is on none is fine.
+pub fn detach(networks: &Networks, container: &str) -> Result<()> {
+    check_id(container)?;
+    let mut result = Ok(());
+    for network in networks.existing()? {
+        if lease::dir(&networks.dir_of(&network)).join(container).exists() {
+            // All are tried; the first failure is told.
+            result = result.and(leave(networks, &network, container));
+        }
+    }
+    result
+}
+
+/// Takes the containers that are no longer alive off their networks, and gives
+/// their ids. One that is being made must count as alive.
+pub fn sweep(networks: &Networks, is_alive: &dyn Fn(&str) -> bool) -> Result<Vec<String>> {
+    let mut swept = Vec::new();
+    for network in networks.existing()? {
+        for container in lease::holders(&networks.dir_of(&network))? {
+            if !is_alive(&container) {
+                leave(networks, &network, &container)?;
+                swept.push(container);
+            }
+        }
+    }
+    swept.sort();
+    swept.dedup();
+    Ok(swept)
+}
+
+/// Where a container is.
+pub fn endpoints(networks: &Networks, container: &str) -> Result<Vec<Endpoint>> {
+    let mut found = Vec::new();
+    for network in networks.existing()? {
+        if let Some(lease) = lease::of(&networks.dir_of(&network), container)? {
+            found.push(Endpoint { network, lease });
+        }
+    }
+    found.sort_by(|one, other| one.lease.interface.cmp(&other.lease.interface));
+    Ok(found)
+}
+
+/// One network of a request.
+struct Place<'a> {
+    network: Network,
+    wish: &'a Wish,
+    /// The number in its interface's name.
+    number: usize,
+    ports: Vec<Port>,
+}
+
+fn join(networks: &Networks, request: &Request, place: Place, namespace: BorrowedFd) -> Result<Endpoint> {
+    let Request { container, name, hostname, .. } = request;
+    let mut links = open_links()?;
+    let locked = networks.lock(&place.network)?;
+    let bridge = raise_bridge(&mut links, &locked.network)?;
+    let holder = Holder { container, name, hostname };
+    let lease = lease::grant(&locked, place.wish, &holder, &interface(place.number), place.ports)?;
+    admit(&locked, &lease)?;
+    let network = locked.network.clone();
+    drop(locked);
+
+    let cannot = |what: &str| format!("cannot {what} of container {name} on network {}", network.name);
+    let link = lease.link(&network);
+    let cable = Cable { name: &link, namespace, peer: &lease.interface, mac: lease.mac };
+    match links.add_cable(&cable) {
+        // Another container's id that begins alike, or the remains of this one.
+        Err(Errno::EXIST) => {
+            return Err(Failure::new(format!("{}: {link} or its other end exists", cannot("make the link"))));
+        }
+        made => made.context(|| cannot("make the link"))?,
+    }
+    // The host has no addresses on this end and must not make up any.
+    inside::set_for_link("ipv6", &link, "disable_ipv6", "1")?;
+    inside(namespace, || configure(&network, &lease, place.number))?;
+    let index = links.find(&link).context(|| cannot("find the link"))?.map(|link| link.index);
+    let index = index.unwrap_or_default();
+    links.plug(index, bridge.index, &alias(container)).context(|| cannot("plug the link"))?;
+    if !lease.ports.is_empty() {
+        // To its own published port and back, where bridged frames pass the
+        // filters of IP and never leave the bridge.
+        links.reflect(index).context(|| cannot("set up the link"))?;
+    }
+    Ok(Endpoint { network, lease })
+}
+
+/// What is done for one network inside the container.
+fn configure(network: &Network, lease: &Lease, number: usize) -> Result<()> {
+    let mut links = open_links()?;
+    raise(&mut links, "lo")?;
+    let name = &lease.interface;
+    let context = || format!("cannot set up {name}");
+    let link = links.find(name).context(context)?.ok_or_else(|| Failure::new(format!("no link {name}")))?;
+    let addresses = lease.addresses(network);
+    if addresses.iter().any(|(address, _)| address.is_ipv6()) {
+        inside::set_for_link("ipv6", name, "disable_ipv6", "0")?;
+        // The address on the link alone must be the one that the bridge knows.
+        inside::set_for_link("ipv6", name, "addr_gen_mode", "0")?;
+    }
+    inside::set_for_link("ipv6", name, "accept_ra", "0")?;
+    for (address, pool) in &addresses {
+        links.add_address(link.index, *address, pool.subnet.length()).context(context)?;
+    }
+    links.raise(link.index).context(context)?;
+    for (_, pool) in addresses.iter().filter(|_| !network.internal) {
+        // Of several networks the first is the way out; the next takes over
+        // when the container leaves it.
+        let metric = u32::try_from(number).unwrap_or_default();
+        match links.add_default_route(link.index, pool.gateway, metric) {
+            Err(Errno::EXIST) => {}
+            added => added.context(|| format!("cannot route by {}", pool.gateway))?,
+        }
+    }
+    Ok(())
+}
+
+/// Lets the bridge take what the container sends, and leads ports to it.
+fn admit(on: &Locked, lease: &Lease) -> Result<()> {
+    let elements = elements::of(&on.network, lease);
+    let context = || format!("cannot change the packet filters of network {}", on.network.name);
+    match elements::add(&on.network.bridge, &elements).context(context)? {
+        Rules::Present => Ok(()),
+        Rules::Absent => rules::install(&on.network, &lease::all(&on.dir)?),
+    }
+}
+
+fn leave(networks: &Networks, network: &Network, container: &str) -> Result<()> {
+    let locked = networks.lock(network)?;
+    let context = || format!("cannot take container {container} off network {}", network.name);
+    if let Some(lease) = lease::of(&locked.dir, container)? {
+        elements::remove(&network.bridge, &elements::of(network, &lease)).context(context)?;
+    }
+    let mut links = open_links()?;
+    if let Some(link) = links.find(&link_name(network, container)).context(context)? {
+        if link.alias.is_none_or(|found| found == alias(container)) {
+            links.remove(link.index).context(context)?;
+        }
+    }
+    lease::forget(&locked, container)
+}
+
+/// The network's bridge, up and ready.
+fn raise_bridge(links: &mut Links, network: &Network) -> Result<Link> {
+    let name = &network.bridge;
+    let context = || format!("cannot make bridge {name} of network {}", network.name);
+    match links.find(name).context(context)? {
+        Some(link) if link.alias.as_deref() == Some(&network.mark()) => return Ok(link),
+        Some(link) if link.alias.is_some() => {
+            return Err(Failure::new(format!("{}: there is another link of that name", context()))
+                .hint("it may be of another store (--root): remove its networks, or make a new network"));
+        }
+        // Another process was killed while it made the bridge.
+        Some(_unfinished) => {}
+        None => {
+            let mac = network.ipv4().map(|pool| pool.gateway).and_then(|gateway| match gateway {
+                IpAddr::V4(address) => Some(Mac::of(address)),
+                IpAddr::V6(_) => None,
+            });
+            links.add_bridge(name, mac.unwrap_or(Mac([2, 0x42, 0, 0, 0, 1]))).context(context)?;
+        }
+    }
+    settle_bridge(links, network)
+}
+
+fn settle_bridge(links: &mut Links, network: &Network) -> Result<Link> {
+    let name = &network.bridge;
+    let context = || format!("cannot set up bridge {name} of network {}", network.name);
+    // The host's own 127.0.0.1 reaches published ports, and gets answers.
+    inside::set_for_link("ipv4", name, "route_localnet", "1")?;
+    inside::set_for_link("ipv4", name, "accept_redirects", "0")?;
+    for (setting, value) in [("accept_ra", "0"), ("accept_redirects", "0"), ("accept_dad", "0")] {
+        inside::set_for_link("ipv6", name, setting, value)?;
+    }
+    let link = links.find(name).context(context)?.ok_or_else(|| Failure::new(context()))?;
+    for pool in network.ipv4().into_iter().chain(network.ipv6()) {
+        if pool.gateway.is_ipv6() {
+            if !inside::has_ipv6() {
+                continue;
+            }
+            inside::set_for_link("ipv6", name, "disable_ipv6", "0")?;
+        }
+        match links.add_address(link.index, pool.gateway, pool.subnet.length()) {
+            Err(Errno::EXIST) => {}
+            added => added.context(context)?,
+        }
+    }
+    if !network.internal {
+        inside::forward(Forwarded::Ipv4)?;
+        if network.ipv6().is_some() {
+            inside::forward(Forwarded::Ipv6)?;
+        }
+    }
+    // Only now it says whose it is, and so that it is whole.
+    links.raise_as(link.index, &network.mark()).context(context)?;
+    Ok(link)
+}
+
+/// The ports of all other containers.
+fn owners(networks: &Networks, container: &str) -> Result<Vec<Owner>> {
+    let mut owners = Vec::new();
+    for network in networks.existing()? {
+        for lease in networks.leases(&network)? {
+            if lease.container != container {
+                let owner = |port: &Port| Owner { port: *port, container: lease.name.clone() };
+                owners.extend(lease.ports.iter().map(owner));
+            }
+        }
+    }
+    Ok(owners)
+}
+
+fn reach(network: &Network) -> Reach {
+    match network.ipv6().is_some() && inside::has_ipv6() {
+        true => Reach::Both,
+        false => Reach::Ipv4,
+    }
+}
+
+fn raise(links: &mut Links, name: &str) -> Result<()> {
+    let context = || format!("cannot bring {name} up");
+    match links.find(name).context(context)? {
+        Some(link) => links.raise(link.index).context(context),
+        None => Err(Failure::new(context())),
+    }
+}
+
+fn open_links() -> Result<Links> {
+    Links::open().context(|| "cannot ask for links".to_owned())
+}
+
+fn interface(number: usize) -> String {
+    format!("eth{number}")
+}
+
+fn alias(container: &str) -> String {
+    format!("runion container {container}")
+}
+
+/// An id is a file's name, and part of a link's.
+fn check_id(container: &str) -> Result<()> {
+    let fine = !container.is_empty()
+        && container.len() <= 128
+        && container.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if fine { Ok(()) } else { Err(Failure::new(format!("{container:?} is no container's id"))) }
+}

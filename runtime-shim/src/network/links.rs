@@ -1,0 +1,275 @@
+//! Links, addresses and routes, one rtnetlink request each.
+//!
+//! Knows neither networks nor containers: names, numbers and addresses only.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use rustix::io::Errno;
+
+use super::netlink::{Message, Socket, array, attributes, flags};
+use super::subnet::{Mac, Subnet};
+
+/// `struct ifinfomsg`, `struct ifaddrmsg`, `struct rtmsg`.
+const LINK: usize = 16;
+const ADDRESS: usize = 8;
+const ROUTE: usize = 12;
+/// if_link.h and veth.h: what libc has no names for.
+const INFO_KIND: u16 = 1;
+const INFO_DATA: u16 = 2;
+const BRIDGE_FORWARD_DELAY: u16 = 1;
+const BRIDGE_STP_STATE: u16 = 5;
+const BRIDGE_MULTICAST_SNOOPING: u16 = 23;
+const INFO_PORT_KIND: u16 = 4;
+const INFO_PORT_DATA: u16 = 5;
+const PORT_HAIRPIN: u16 = 4;
+const VETH_PEER: u16 = 1;
+const UP: u32 = libc::IFF_UP as u32;
+/// if_addr.h: usable at once, without asking the neighbours.
+const NO_DUPLICATE_DETECTION: u8 = 2;
+
+/// A link as the kernel describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Its number.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// What its maker wrote on it; nothing yet where it was killed on the way.
+    pub alias: Option<String>,
+}
+
+/// Both ends of a virtual cable.
+pub struct Cable<'a> {
+    /// The end in this namespace.
+    pub name: &'a str,
+    /// The other end's namespace.
+    pub namespace: BorrowedFd<'a>,
+    /// The other end's name.
+    pub peer: &'a str,
+    /// The other end's hardware address.
+    pub mac: Mac,
+}
+
+/// The links of the namespace it was made in.
+pub struct Links {
+    socket: Socket,
+}
+
+impl Links {
+    /// Those of the caller's namespace.
+    pub fn open() -> io::Result<Links> {
+        Ok(Links { socket: Socket::route()? })
+    }
+
+    /// One by its name.
+    pub fn find(&mut self, name: &str) -> Result<Option<Link>, Errno> {
+        let mut found = None;
+        let message = Message::new(libc::RTM_GETLINK, 0, &link(0, 0)).text(libc::IFLA_IFNAME, name);
+        match self.socket.ask(message, |_kind, body| found = parse_link(body)) {
+            // The second is for a name that is too long to exist.
+            Err(Errno::NODEV | Errno::RANGE) => Ok(None),
+            asked => asked.map(|()| found),
+        }
+    }
+
+    /// All there are.
+    pub fn all(&mut self) -> Result<Vec<Link>, Errno> {
+        let mut links = Vec::new();
+        let message = Message::new(libc::RTM_GETLINK, flags::DUMP, &link(0, 0));
+        self.socket.ask(message, |_kind, body| links.extend(parse_link(body)))?;
+        Ok(links)
+    }
+
+    /// Makes a bridge without a spanning tree, down.
+    pub fn add_bridge(&mut self, name: &str, mac: Mac) -> Result<(), Errno> {
+        let message = Message::new(libc::RTM_NEWLINK, MAKE, &link(0, 0))
+            .text(libc::IFLA_IFNAME, name)
+            .attribute(libc::IFLA_ADDRESS, &mac.0)
+            .nested(libc::IFLA_LINKINFO, |info| {
+                info.text(INFO_KIND, "bridge").nested(INFO_DATA, |data| {
+                    data.attribute(BRIDGE_FORWARD_DELAY, &0u32.to_ne_bytes())
+                        .attribute(BRIDGE_STP_STATE, &0u32.to_ne_bytes())
+                        // Nobody on it asks who listens to what, and without
+                        // that the neighbours' questions of IPv6 get lost.
+                        .attribute(BRIDGE_MULTICAST_SNOOPING, &[0])
+                })
+            });
+        self.socket.request(message)
+    }
+
+    /// Lays a cable into another namespace, both ends down.
+    pub fn add_cable(&mut self, cable: &Cable) -> Result<(), Errno> {
+        let message = Message::new(libc::RTM_NEWLINK, MAKE, &link(0, 0))
+            .text(libc::IFLA_IFNAME, cable.name)
+            .nested(libc::IFLA_LINKINFO, |info| {
+                info.text(INFO_KIND, "veth").nested(INFO_DATA, |data| {
+                    data.around(VETH_PEER, &link(0, 0), |peer| {
+                        peer.text(libc::IFLA_IFNAME, cable.peer)
+                            .attribute(libc::IFLA_ADDRESS, &cable.mac.0)
+                            .attribute(libc::IFLA_NET_NS_FD, &cable.namespace.as_raw_fd().to_ne_bytes())
+                    })
+                })
+            });
+        self.socket.request(message)
+    }
+
+    /// Brings a link up, as a port of a bridge, and writes on it whose it is:
+    /// the kernel takes no alias for a link that does not exist yet.
+    pub fn plug(&mut self, index: u32, bridge: u32, alias: &str) -> Result<(), Errno> {
+        let message = Message::new(libc::RTM_NEWLINK, flags::ACK, &link(index, UP))
+            .text(libc::IFLA_IFALIAS, alias)
+            .attribute(libc::IFLA_MASTER, &bridge.to_ne_bytes());
+        self.socket.request(message)
+    }
+
+    /// Lets a bridge send frames out of the port they came in by.
+    pub fn reflect(&mut self, index: u32) -> Result<(), Errno> {
+        let message = Message::new(libc::RTM_NEWLINK, flags::ACK, &link(index, 0)).nested(
+            libc::IFLA_LINKINFO,
+            |info| {
+                info.text(INFO_PORT_KIND, "bridge")
+                    .nested(INFO_PORT_DATA, |data| data.attribute(PORT_HAIRPIN, &[1]))
+            },
+        );
+        self.socket.request(message)
+    }
+
+    /// Brings a link up and writes on it whose it is.
+    pub fn raise_as(&mut self, index: u32, alias: &str) -> Result<(), Errno> {
+        let message = Message::new(libc::RTM_NEWLINK, flags::ACK, &link(index, UP));
+        self.socket.request(message.text(libc::IFLA_IFALIAS, alias))
+    }
+
+    /// Brings a link up.
+    pub fn raise(&mut self, index: u32) -> Result<(), Errno> {
+        self.socket.request(Message::new(libc::RTM_NEWLINK, flags::ACK, &link(index, UP)))
+    }
+
+    /// Removes a link; of a cable, both ends.
+    pub fn remove(&mut self, index: u32) -> Result<(), Errno> {
+        match self.socket.request(Message::new(libc::RTM_DELLINK, flags::ACK, &link(index, 0))) {
+            Err(Errno::NODEV) => Ok(()),
+            removed => removed,
+        }
+    }
+
+    /// Gives a link an address that is usable at once.
+    pub fn add_address(&mut self, index: u32, address: IpAddr, length: u8) -> Result<(), Errno> {
+        let (family, bytes) = family_and_bytes(address);
+        let unsure = if address.is_ipv6() { NO_DUPLICATE_DETECTION } else { 0 };
+        let mut fixed = vec![family, length, unsure, 0];
+        fixed.extend_from_slice(&index.to_ne_bytes());
+        let mut message = Message::new(libc::RTM_NEWADDR, flags::ACK | flags::CREATE, &fixed)
+            .attribute(libc::IFA_LOCAL, &bytes)
+            .attribute(libc::IFA_ADDRESS, &bytes);
+        if let IpAddr::V4(address) = address {
+            let broadcast = Subnet::new(address.into(), length).last();
+            message = message.attribute(libc::IFA_BROADCAST, &family_and_bytes(broadcast).1);
+        }
+        self.socket.request(message)
+    }
+
+    /// Sends all that has no better way through a gateway; of several such
+    /// routes the one with the lowest metric is taken.
+    pub fn add_default_route(&mut self, index: u32, gateway: IpAddr, metric: u32) -> Result<(), Errno> {
+        let (family, bytes) = family_and_bytes(gateway);
+        let fixed = [
+            family,
+            0,
+            0,
+            0,
+            libc::RT_TABLE_MAIN,
+            libc::RTPROT_BOOT,
+            libc::RT_SCOPE_UNIVERSE,
+            libc::RTN_UNICAST,
+            0,
+            0,
+            0,
+            0,
+        ];
+        let message = Message::new(libc::RTM_NEWROUTE, MAKE, &fixed)
+            .attribute(libc::RTA_GATEWAY, &bytes)
+            .attribute(libc::RTA_OIF, &index.to_ne_bytes())
+            .attribute(libc::RTA_PRIORITY, &metric.to_ne_bytes());
+        self.socket.request(message)
+    }
+
+    /// The networks that this namespace has routes to, the default routes aside.
+    pub fn routes(&mut self) -> Result<Vec<Subnet>, Errno> {
+        let mut subnets = Vec::new();
+        let message = Message::new(libc::RTM_GETROUTE, flags::DUMP, &[0; ROUTE]);
+        self.socket.ask(message, |_kind, body| subnets.extend(parse_route(body)))?;
+        Ok(subnets)
+    }
+
+    /// The addresses of this namespace's links, with their networks.
+    pub fn addresses(&mut self) -> Result<Vec<(u32, IpAddr, u8)>, Errno> {
+        let mut addresses = Vec::new();
+        let message = Message::new(libc::RTM_GETADDR, flags::DUMP, &[0; ADDRESS]);
+        self.socket.ask(message, |_kind, body| addresses.extend(parse_address(body)))?;
+        Ok(addresses)
+    }
+}
+
+const MAKE: u16 = flags::ACK | flags::CREATE | flags::EXCL;
+
+/// A `struct ifinfomsg`: which link, and the flags to set on it.
+fn link(index: u32, set: u32) -> [u8; LINK] {
+    let mut fixed = [0; LINK];
+    // The flags, and which of them count.
+    let fields = [index.to_ne_bytes(), set.to_ne_bytes(), set.to_ne_bytes()];
+    for (to, from) in fixed.iter_mut().skip(4).zip(fields.as_flattened()) {
+        *to = *from;
+    }
+    fixed
+}
+
+fn parse_link(body: &[u8]) -> Option<Link> {
+    let index = u32::from_ne_bytes(array(body, 4)?);
+    let mut found = Link { index, name: String::new(), alias: None };
+    for (kind, value) in attributes(body, LINK) {
+        match kind {
+            libc::IFLA_IFNAME => found.name = text(value),
+            libc::IFLA_IFALIAS => found.alias = Some(text(value)),
+            _ => {}
+        }
+    }
+    Some(found)
+}
+
+fn parse_address(body: &[u8]) -> Option<(u32, IpAddr, u8)> {
+    let [_family, length, _flags, _scope] = array(body, 0)?;
+    let index = u32::from_ne_bytes(array(body, 4)?);
+    // A point-to-point link's IFA_ADDRESS is the other side.
+    let of = |wanted| {
+        attributes(body, ADDRESS).find(|(kind, _)| *kind == wanted).and_then(|(_, value)| address(value))
+    };
+    Some((index, of(libc::IFA_LOCAL).or_else(|| of(libc::IFA_ADDRESS))?, length))
+}
+
+fn parse_route(body: &[u8]) -> Option<Subnet> {
+    let length = *body.get(1)?;
+    let (_, value) = attributes(body, ROUTE).find(|(kind, _)| *kind == libc::RTA_DST)?;
+    (length > 0).then_some(Subnet::new(address(value)?, length))
+}
+
+fn text(value: &[u8]) -> String {
+    String::from_utf8_lossy(value.strip_suffix(b"\0").unwrap_or(value)).into_owned()
+}
+
+fn address(value: &[u8]) -> Option<IpAddr> {
+    match value.len() {
+        4 => Some(IpAddr::from(array::<4>(value, 0)?)),
+        16 => Some(IpAddr::from(array::<16>(value, 0)?)),
+        _ => None,
+    }
+}
+
+fn family_and_bytes(address: IpAddr) -> (u8, Vec<u8>) {
+    match address {
+        IpAddr::V4(address) => (libc::AF_INET as u8, address.octets().to_vec()),
+        IpAddr::V6(address) => (libc::AF_INET6 as u8, address.octets().to_vec()),
+    }
+}

@@ -1,0 +1,48 @@
+//! A container's network: bridges, addresses, published ports, names.
+//!
+//! Networks are files in the store; what is in the kernel follows from them.
+//! A container is known here by its id and the names it is to be found by, its
+//! namespace by a descriptor; nothing is known of command lines, images or
+//! processes.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `store`, `pool` | networks, and which addresses they get |
+//! | `lease` | what a container has on a network |
+//! | `attach` | a container comes and goes |
+//! | `links`, `inside` | the kernel's links, addresses, routes, settings |
+//! | `rules`, `elements` | packet filters: a network's, and a container's part in them |
+//! | `ports`, `reserve` | published ports, as written and as kept |
+//! | `subnet`, `netlink` | arithmetic; messages |
+//!
+//! Invariants: a lease is written before and removed after everything that
+//! follows from it; everything in the kernel is named after the network
+//! (`runionN`, `rnN-ID`) and nothing else is touched; a network's leases and
+//! rules change under its lock alone.
+
+mod attach;
+mod elements;
+mod inside;
+mod lease;
+mod links;
+mod netlink;
+mod pool;
+mod ports;
+mod reserve;
+mod rules;
+mod store;
+mod subnet;
+
+pub use attach::{Attached, Endpoint, Request, attach, connect, detach, disconnect, endpoints, sweep};
+pub use lease::{Holder, Lease, Wish};
+pub use ports::{HostPort, Port, Protocol, Publish};
+pub use store::{DEFAULT, Network, Networks, New, Pool};
+pub use subnet::{Mac, Subnet};
+
+/// Text of command lines, read.
+pub mod words {
+    pub use super::ports::{parse as publish, parse_exposed as expose};
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,461 @@
+//! Networks as files.
+//!
+//! ```text
+//! STORE/networks/
+//!     .lock               held while networks are made
+//!     NAME/
+//!         network.json    what it is; written once, complete before NAME exists
+//!         lock            held while leases and packet filters are changed
+//!         leases/ID       what the container ID has on this network (see `lease`)
+//! ```
+//! A network is made under another name and renamed, and renamed before it is
+//! removed: under its own name it is always whole.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, flock, openat, renameat_with};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::rand::{GetRandomFlags, getrandom};
+use serde::{Deserialize, Serialize};
+
+use super::lease::{self, Lease};
+use super::links::Links;
+use super::pool;
+use super::rules;
+use super::subnet::Subnet;
+use crate::failure::{Context, Failure, Result};
+use crate::output::time;
+
+/// The network of containers that name none.
+pub const DEFAULT: &str = "bridge";
+/// Words for what is no network of ours.
+const RESERVED: [&str; 3] = ["host", "none", "container"];
+/// What every bridge's name begins with.
+pub const BRIDGE_PREFIX: &str = "runion";
+/// As many bridges as their names have room for beside a container's id.
+const MOST_BRIDGES: u32 = 10_000;
+
+/// A network, as its file has it and `inspect` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Its name.
+    pub name: String,
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// When it was made.
+    pub created: String,
+    /// `bridge`: there is no other.
+    pub driver: String,
+    /// One of IPv4, and one of IPv6 where it has that.
+    pub subnets: Vec<Pool>,
+    /// Whether it has IPv6.
+    pub ipv6: bool,
+    /// Whether nobody outside is reached from it.
+    pub internal: bool,
+    /// The user's marks.
+    pub labels: BTreeMap<String, String>,
+    /// The user's options.
+    pub options: BTreeMap<String, String>,
+    /// The bridge's name: `runion` and a number.
+    pub bridge: String,
+}
+
+/// Addresses that a network hands out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pool {
+    /// All of them.
+    pub subnet: Subnet,
+    /// The bridge's own.
+    pub gateway: IpAddr,
+    /// Those that are handed out to containers that ask for none in particular.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip_range: Option<Subnet>,
+}
+
+/// A network to be made.
+#[derive(Clone, Debug, Default)]
+pub struct New {
+    /// Its name.
+    pub name: String,
+    /// Its subnets; what is missing is chosen.
+    pub subnets: Vec<Subnet>,
+    /// Gateways, each in one of the subnets.
+    pub gateways: Vec<IpAddr>,
+    /// Ranges, each in one of the subnets.
+    pub ip_ranges: Vec<Subnet>,
+    /// Whether it has IPv6.
+    pub ipv6: bool,
+    /// Whether nobody outside is reached from it.
+    pub internal: bool,
+    /// The user's marks.
+    pub labels: BTreeMap<String, String>,
+    /// The user's options.
+    pub options: BTreeMap<String, String>,
+}
+
+impl Network {
+    /// The number in the bridge's name.
+    pub fn number(&self) -> Option<u32> {
+        self.bridge.strip_prefix(BRIDGE_PREFIX)?.parse().ok()
+    }
+
+    /// Its addresses of IPv4.
+    pub fn ipv4(&self) -> Option<&Pool> {
+        self.subnets.iter().find(|pool| pool.subnet.is_ipv4())
+    }
+
+    /// Its addresses of IPv6.
+    pub fn ipv6(&self) -> Option<&Pool> {
+        self.subnets.iter().find(|pool| !pool.subnet.is_ipv4()).filter(|_| self.ipv6)
+    }
+
+    /// Whether it is the one that is always there.
+    pub fn is_default(&self) -> bool {
+        self.name == DEFAULT
+    }
+
+    /// What is written on its bridge, so that nobody else's is taken for it.
+    pub fn mark(&self) -> String {
+        format!("runion network {}", self.id)
+    }
+}
+
+/// A network whose leases and packet filters nobody else changes meanwhile.
+pub struct Locked {
+    /// What it is.
+    pub network: Network,
+    /// Where it is kept.
+    pub dir: PathBuf,
+    _lock: OwnedFd,
+}
+
+/// All networks of a store.
+#[derive(Clone, Debug)]
+pub struct Networks {
+    dir: PathBuf,
+}
+
+impl Networks {
+    /// Those of the store at `root`.
+    pub fn open(root: &Path) -> Result<Networks> {
+        let dir = root.join("networks");
+        make_directory(&dir)?;
+        Ok(Networks { dir })
+    }
+
+    /// All of them, by name; the default one among them.
+    pub fn list(&self) -> Result<Vec<Network>> {
+        if self.read(DEFAULT)?.is_none() {
+            self.make_default()?;
+        }
+        self.existing()
+    }
+
+    /// One by its name, its id, or the beginning of its id.
+    pub fn find(&self, text: &str) -> Result<Network> {
+        if text == DEFAULT && self.read(DEFAULT)?.is_none() {
+            return self.make_default();
+        }
+        if is_name(text) {
+            if let Some(network) = self.read(text)? {
+                return Ok(network);
+            }
+        }
+        let mut matches: Vec<Network> = match text.is_empty() {
+            true => Vec::new(),
+            false => self.list()?.into_iter().filter(|network| network.id.starts_with(text)).collect(),
+        };
+        match (matches.pop(), matches.len()) {
+            (Some(network), 0) => Ok(network),
+            (Some(_), others) => Err(Failure::as_docker(format!(
+                "network {text} is ambiguous ({} matches found based on ID prefix)",
+                others + 1
+            ))),
+            (None, _) => Err(Failure::as_docker(format!("network {text} not found"))
+                .hint("`runion network ls` shows the networks, `runion network create` makes one")),
+        }
+    }
+
+    /// What containers have on a network, by address.
+    pub fn leases(&self, network: &Network) -> Result<Vec<Lease>> {
+        lease::all(&self.dir_of(network))
+    }
+
+    /// Where a network's leases are: a directory that changes when they do.
+    pub fn leases_dir(&self, network: &Network) -> PathBuf {
+        lease::dir(&self.dir_of(network))
+    }
+
+    /// Makes a network. Nothing of it exists in the kernel before a container
+    /// is attached.
+    pub fn create(&self, new: New) -> Result<Network> {
+        if new.name == DEFAULT || RESERVED.contains(&new.name.as_str()) {
+            return Err(Failure::as_docker(format!(
+                "operation is not permitted on predefined {} network",
+                new.name
+            )));
+        }
+        self.make(new)
+    }
+
+    /// Removes a network that no container is on, with its bridge and rules.
+    pub fn remove(&self, text: &str) -> Result<Network> {
+        let network = self.find(text)?;
+        if network.is_default() {
+            return Err(Failure::as_docker(format!(
+                "{} is a pre-defined network and cannot be removed",
+                network.name
+            )));
+        }
+        let locked = self.lock(&network)?;
+        if !lease::all(&locked.dir)?.is_empty() {
+            return Err(Failure::as_docker(format!(
+                "error while removing network: network {} id {} has active endpoints",
+                network.name, network.id
+            ))
+            .hint("`runion network inspect` shows the containers; stop or disconnect them first"));
+        }
+        take_down(&network)?;
+        let gone = self.dir.join(format!(".gone-{}", network.id));
+        fs::rename(&locked.dir, &gone)
+            .and_then(|()| fs::remove_dir_all(&gone))
+            .context(|| format!("cannot remove network {}", network.name))?;
+        Ok(network)
+    }
+
+    /// Removes the networks that no container is on, as far as `chosen`; of the
+    /// default one only bridge and rules, which come again when needed.
+    pub fn prune(&self, chosen: &dyn Fn(&Network) -> bool) -> Result<Vec<Network>> {
+        let mut removed = Vec::new();
+        for network in self.existing()? {
+            let used = !self.leases(&network)?.is_empty();
+            match used || !chosen(&network) {
+                true => {}
+                false if network.is_default() => self.rest(&network)?,
+                false => removed.push(self.remove(&network.name)?),
+            }
+        }
+        self.clear_remains()?;
+        Ok(removed)
+    }
+
+    /// Takes the bridge and the rules of an unused network out of the kernel.
+    pub fn rest(&self, network: &Network) -> Result<()> {
+        let locked = self.lock(network)?;
+        match lease::all(&locked.dir)?.is_empty() {
+            true => take_down(&locked.network),
+            false => Ok(()),
+        }
+    }
+
+    /// Locks a network, which must still be there.
+    pub fn lock(&self, network: &Network) -> Result<Locked> {
+        let dir = self.dir_of(network);
+        let gone = || Failure::as_docker(format!("network {} not found", network.name));
+        let lock = match lock_file(&dir.join("lock")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(gone()),
+            lock => lock.context(|| format!("cannot lock network {}", network.name))?,
+        };
+        // While this one waited, it may have been removed and made again.
+        match self.read(&network.name)? {
+            Some(found) if found.id == network.id => Ok(Locked { network: found, dir, _lock: lock }),
+            _ => Err(gone()),
+        }
+    }
+
+    /// The networks that exist.
+    pub fn existing(&self) -> Result<Vec<Network>> {
+        let mut networks = Vec::new();
+        for name in names_in(&self.dir)? {
+            networks.extend(self.read(&name)?);
+        }
+        networks.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(networks)
+    }
+
+    /// Where a network is kept.
+    pub fn dir_of(&self, network: &Network) -> PathBuf {
+        self.dir.join(&network.name)
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Network>> {
+        let file = self.dir.join(name).join("network.json");
+        let context = || format!("cannot read {}", file.display());
+        match fs::read(&file) {
+            Err(error) if absent(&error) => Ok(None),
+            text => serde_json::from_slice(&text.context(context)?).context(context).map(Some),
+        }
+    }
+
+    fn make_default(&self) -> Result<Network> {
+        let new = New { name: DEFAULT.to_owned(), ipv6: true, ..New::default() };
+        match self.make(new) {
+            // Another process was faster.
+            Err(failure) => match self.read(DEFAULT)? {
+                Some(network) => Ok(network),
+                None => Err(failure),
+            },
+            made => made,
+        }
+    }
+
+    fn make(&self, new: New) -> Result<Network> {
+        check_name(&new.name)?;
+        let _lock =
+            lock_file(&self.dir.join(".lock")).context(|| format!("cannot lock {}", self.dir.display()))?;
+        let others = self.existing()?;
+        if others.iter().any(|other| other.name == new.name) {
+            return Err(Failure::as_docker(format!("network with name {} already exists", new.name)));
+        }
+        let mut links = Links::open().context(|| "cannot ask for the host's links".to_owned())?;
+        let routes = links.routes().context(|| "cannot ask for the host's routes".to_owned())?;
+        let (subnets, bridge) = (pool::choose(&new, &others, &routes)?, free_bridge(&others, &mut links)?);
+        let network = Network {
+            id: random_id()?,
+            created: time::now_in_documents(),
+            driver: "bridge".to_owned(),
+            ipv6: subnets.iter().any(|pool| !pool.subnet.is_ipv4()),
+            name: new.name,
+            subnets,
+            internal: new.internal,
+            labels: new.labels,
+            options: new.options,
+            bridge,
+        };
+        self.write(&network)?;
+        Ok(network)
+    }
+
+    fn write(&self, network: &Network) -> Result<()> {
+        let (new, dir) = (self.dir.join(format!(".new-{}", network.id)), self.dir_of(network));
+        let context = || format!("cannot make network {}", network.name);
+        make_directory(&lease::dir(&new))?;
+        fs::write(new.join("lock"), "").context(context)?;
+        let text = serde_json::to_vec_pretty(network).context(context)?;
+        fs::write(new.join("network.json"), text).context(context)?;
+        renameat_with(CWD, &new, CWD, &dir, RenameFlags::NOREPLACE).context(context)
+    }
+
+    /// Removes what killed processes were just making or removing.
+    fn clear_remains(&self) -> Result<()> {
+        let context = || format!("cannot clear {}", self.dir.display());
+        let _lock = lock_file(&self.dir.join(".lock")).context(context)?;
+        for entry in fs::read_dir(&self.dir).context(context)? {
+            let path = entry.context(context)?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with(".new-") || name.starts_with(".gone-") {
+                match fs::remove_dir_all(&path) {
+                    // The process that removes it was not killed after all.
+                    Err(error) if absent(&error) => {}
+                    removed => removed.context(context)?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a file is missing, or the directory it should be in.
+pub fn absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// The names in a directory that are not of something unfinished.
+pub fn names_in(dir: &Path) -> Result<Vec<String>> {
+    let context = || format!("cannot list {}", dir.display());
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).context(context)? {
+        let name = entry.context(context)?.file_name();
+        names.extend(name.into_string().ok().filter(|name| !name.starts_with('.')));
+    }
+    Ok(names)
+}
+
+/// A bridge and rules that nobody uses: gone.
+fn take_down(network: &Network) -> Result<()> {
+    let context = || format!("cannot remove bridge {}", network.bridge);
+    let mut links = Links::open().context(context)?;
+    match links.find(&network.bridge).context(context)? {
+        Some(link) if link.alias.as_ref().is_some_and(|alias| *alias != network.mark()) => return Ok(()),
+        Some(link) => links.remove(link.index).context(context)?,
+        None => {}
+    }
+    rules::remove(network)
+}
+
+fn make_directory(dir: &Path) -> Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(dir)
+        .context(|| format!("cannot make {}", dir.display()))
+}
+
+/// Waits for a lock that is held as long as the descriptor is open.
+fn lock_file(file: &Path) -> io::Result<OwnedFd> {
+    // The lock of a network is made with it: without one there is none.
+    let flags = match file.file_name().is_some_and(|name| name == ".lock") {
+        true => OFlags::RDWR | OFlags::CREATE,
+        false => OFlags::RDWR,
+    };
+    let fd = openat(CWD, file, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::from_raw_mode(0o600))?;
+    retry_on_intr(|| flock(&fd, FlockOperation::LockExclusive))?;
+    Ok(fd)
+}
+
+/// The first number that neither another network nor another's link has.
+fn free_bridge(others: &[Network], links: &mut Links) -> Result<String> {
+    let existing = links.all().context(|| "cannot ask for the host's links".to_owned())?;
+    (0..MOST_BRIDGES)
+        .map(|number| format!("{BRIDGE_PREFIX}{number}"))
+        .find(|name| {
+            others.iter().all(|other| other.bridge != *name) && existing.iter().all(|link| link.name != *name)
+        })
+        .ok_or_else(|| Failure::failed("cannot make another network: all names of bridges are in use"))
+}
+
+/// Random bytes of the kernel's.
+pub fn random<const N: usize>() -> Result<[u8; N], Errno> {
+    let mut bytes = [0; N];
+    let mut filled = 0;
+    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        filled += retry_on_intr(|| getrandom(&mut *rest, GetRandomFlags::empty()))?;
+    }
+    Ok(bytes)
+}
+
+fn random_id() -> Result<String> {
+    let bytes = random::<32>().context(|| "cannot make an id".to_owned())?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// A /64 of RFC 4193's, which nobody else is likely to have.
+pub fn random_ula() -> Result<Subnet> {
+    let [a, b, c, d, e, f, g] =
+        random::<7>().context(|| "cannot make up a network".to_owned())?.map(u16::from);
+    let address = Ipv6Addr::new(0xfd00 | a, b << 8 | c, d << 8 | e, f << 8 | g, 0, 0, 0, 0);
+    Ok(Subnet::new(address.into(), 64))
+}
+
+/// Docker's rule for names.
+fn is_name(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    bytes.next().is_some_and(|first| first.is_ascii_alphanumeric())
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+        && text.len() <= 200
+}
+
+fn check_name(name: &str) -> Result<()> {
+    match is_name(name) {
+        true => Ok(()),
+        false => Err(Failure::as_docker(format!(
+            "invalid network name: {name:?}: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+        ))),
+    }
+}

@@ -1,0 +1,107 @@
+//! What must get through.
+
+use super::*;
+
+#[test]
+fn neighbours_reach_each_other_and_the_outside() {
+    on_a_host("traffic::neighbours_reach_each_other_and_the_outside", |host| {
+        let outside = host.neighbour();
+        let (a, b) = (host.container("a", &["bridge"], &[]), host.container("b", &["bridge"], &[]));
+        serve(Some(&b.namespace), addr("[::]:80"));
+        assert_eq!(fetch(Some(&a.namespace), at(b.ip(), 80)), Some(format!("::ffff:{}", a.ip())));
+        assert_eq!(fetch(Some(&a.namespace), at(b.ip6(), 80)), Some(a.ip6().to_string()));
+        // The container's own loopback, and the host as a client.
+        assert!(fetch(Some(&b.namespace), addr("127.0.0.1:80")).is_some());
+        assert!(fetch(None, at(b.ip(), 80)).is_some());
+        assert!(fetch(None, at(b.ip6(), 80)).is_some());
+        // Outside all containers are the host.
+        serve(Some(&outside), addr("[::]:80"));
+        assert_eq!(fetch(Some(&a.namespace), addr("192.0.2.2:80")).as_deref(), Some("::ffff:192.0.2.1"));
+        assert_eq!(fetch(Some(&a.namespace), addr("[fd99::2]:80")).as_deref(), Some("fd99::1"));
+        assert_eq!(leases(&host.dir), 2);
+    });
+}
+
+#[test]
+fn published_ports_are_reached_from_everywhere_asked_for() {
+    on_a_host("traffic::published_ports_are_reached_from_everywhere_asked_for", |host| {
+        let outside = host.neighbour();
+        for bridged_frames_pass_ip_filters in ["1", "0"] {
+            let setting = "/proc/sys/net/bridge/bridge-nf-call-ip";
+            for protocol in ["", "6"] {
+                // Without the module br_netfilter it is 0.
+                tried(&format!("echo {bridged_frames_pass_ip_filters} > {setting}{protocol}tables"));
+            }
+            let web =
+                host.container("web", &["bridge"], &["8000:80", "192.0.2.1:8001:80", "127.0.0.1:8002:80"]);
+            let other = host.container("other", &["bridge"], &[]);
+            serve(Some(&web.namespace), addr("[::]:80"));
+            let from = |client, text: &str| fetch(client, addr(text));
+            assert!(from(None, "127.0.0.1:8000").is_some(), "the host's loopback");
+            assert!(from(None, "192.0.2.1:8000").is_some());
+            assert!(from(None, "[fd99::1]:8000").is_some());
+            let client = Some("::ffff:192.0.2.2");
+            assert_eq!(from(Some(&outside), "192.0.2.1:8000").as_deref(), client, "no disguise");
+            assert_eq!(from(Some(&outside), "[fd99::1]:8000").as_deref(), Some("fd99::2"));
+            for (who, inside) in [("itself", &web.namespace), ("its neighbour", &other.namespace)] {
+                assert!(from(Some(inside), "192.0.2.1:8000").is_some(), "{who}");
+                assert!(from(Some(inside), "[fd99::1]:8000").is_some(), "{who} by IPv6");
+                assert!(from(Some(inside), "192.0.2.1:8001").is_some(), "{who}");
+            }
+            // One address alone.
+            assert_eq!(from(Some(&outside), "192.0.2.1:8001").as_deref(), client);
+            assert!(from(None, "127.0.0.1:8001").is_none());
+            assert!(from(None, "127.0.0.1:8002").is_some());
+            assert!(from(None, "192.0.2.1:8002").is_none());
+            detach(&host.networks, &web.id).unwrap();
+            detach(&host.networks, &other.id).unwrap();
+            assert!(from(None, "127.0.0.1:8000").is_none());
+            assert!(from(Some(&outside), "192.0.2.1:8000").is_none());
+        }
+    });
+}
+
+#[test]
+fn datagrams_are_published_too() {
+    on_a_host("traffic::datagrams_are_published_too", |host| {
+        let outside = host.neighbour();
+        let container = host.container("a", &["bridge"], &["5300:53/udp"]);
+        let server =
+            inside(container.namespace.as_fd(), || Ok(UdpSocket::bind("0.0.0.0:53").unwrap())).unwrap();
+        server.set_read_timeout(Some(PATIENCE)).unwrap();
+        let client = inside(outside.as_fd(), || Ok(UdpSocket::bind("0.0.0.0:0").unwrap())).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut buffer = [0; 16];
+        client.send_to(b"hello", "192.0.2.1:5300").unwrap();
+        let (length, peer) = server.recv_from(&mut buffer).unwrap();
+        assert_eq!(&buffer[..length], b"hello");
+        server.send_to(b"answer", peer).unwrap();
+        let (length, peer) = client.recv_from(&mut buffer).unwrap();
+        assert_eq!((&buffer[..length], peer), (&b"answer"[..], addr("192.0.2.1:5300")));
+    });
+}
+
+#[test]
+fn a_running_container_changes_its_networks() {
+    on_a_host("traffic::a_running_container_changes_its_networks", |host| {
+        let outside = host.neighbour();
+        serve(Some(&outside), addr("0.0.0.0:80"));
+        host.create("front", |_| ());
+        host.create("back", |_| ());
+        let a = host.container("a", &["front"], &[]);
+        let b = host.container("b", &["back"], &[]);
+        serve(Some(&b.namespace), addr("0.0.0.0:80"));
+        assert_eq!(fetch(Some(&a.namespace), at(b.ip(), 80)), None);
+        let holder = Holder { container: &a.id, name: "a", hostname: "a" };
+        let joined = connect(&host.networks, &holder, &wish("back"), a.namespace.as_fd()).unwrap();
+        assert_eq!(joined.lease.interface, "eth1");
+        assert!(fetch(Some(&a.namespace), at(b.ip(), 80)).is_some());
+        let again = connect(&host.networks, &holder, &wish("back"), a.namespace.as_fd()).unwrap_err();
+        assert!(again.to_string().contains("endpoint with name a already exists in network back"));
+        assert!(fetch(Some(&a.namespace), at(b.ip(), 80)).is_some(), "a refusal takes nothing away");
+        // The way out moves to the network that is left.
+        disconnect(&host.networks, "front", &a.id).unwrap();
+        assert!(fetch(Some(&a.namespace), addr("192.0.2.2:80")).is_some());
+        assert!(disconnect(&host.networks, "front", &a.id).is_err());
+    });
+}
