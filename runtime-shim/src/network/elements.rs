@@ -174,34 +174,52 @@ pub fn add(table: &str, elements: &[Element]) -> Result<Rules, Errno> {
     let changes = elements
         .iter()
         .map(|element| change(libc::NFT_MSG_NEWSETELEM, flags::ACK | flags::CREATE, table, element));
-    match transaction(changes.collect()) {
+    match transaction(&mut open()?, changes.collect()) {
         Err(Errno::NOENT) => Ok(Rules::Absent),
         added => added.map(|()| Rules::Present),
     }
 }
 
+/// Packet filters that have just lost something.
+///
+/// Dropping it waits for the kernel to be done with that, ten milliseconds, so
+/// whoever has something else to do does that first.
+#[derive(Default)]
+pub struct Settling {
+    _sockets: Vec<Socket>,
+}
+
+impl Settling {
+    /// Both.
+    pub fn and(mut self, mut other: Settling) -> Settling {
+        self._sockets.append(&mut other._sockets);
+        self
+    }
+}
+
 /// Removes all elements. Those that are not there are fine: one after the other then.
-pub fn remove(table: &str, elements: &[Element]) -> Result<(), Errno> {
+pub fn remove(table: &str, elements: &[Element]) -> Result<Settling, Errno> {
     let removal =
         |element: &Element| change(libc::NFT_MSG_DELSETELEM, flags::ACK, table, &element.without_data());
-    match transaction(elements.iter().map(removal).collect()) {
+    let mut socket = open()?;
+    match transaction(&mut socket, elements.iter().map(removal).collect()) {
         Err(Errno::NOENT) => {}
-        removed => return removed,
+        removed => return removed.map(|()| Settling { _sockets: vec![socket] }),
     }
     for element in elements {
-        match transaction(vec![removal(element)]) {
+        match transaction(&mut socket, vec![removal(element)]) {
             Err(Errno::NOENT) => {}
             removed => removed?,
         }
     }
-    Ok(())
+    Ok(Settling { _sockets: vec![socket] })
 }
 
 /// Removes a table, if it is there.
 pub fn remove_table(family: Family, table: &str) -> Result<(), Errno> {
     let message = Message::new(kind(libc::NFT_MSG_DELTABLE), flags::ACK, &header(family.number(), 0))
         .text(TABLE_NAME, table);
-    match transaction(vec![message]) {
+    match transaction(&mut open()?, vec![message]) {
         Err(Errno::NOENT) => Ok(()),
         removed => removed,
     }
@@ -249,13 +267,15 @@ fn change(message: libc::c_int, flags: u16, table: &str, element: &Element) -> M
         })
 }
 
-fn transaction(changes: Vec<Message>) -> Result<(), Errno> {
+fn open() -> Result<Socket, Errno> {
+    Socket::netfilter().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+}
+
+fn transaction(socket: &mut Socket, changes: Vec<Message>) -> Result<(), Errno> {
     let resource = libc::NFNL_SUBSYS_NFTABLES as u16;
     let mark = |kind: libc::c_int| Message::new(kind as u16, 0, &header(libc::AF_UNSPEC as u8, resource));
     let mut messages = vec![mark(libc::NFNL_MSG_BATCH_BEGIN)];
     messages.extend(changes);
     messages.push(mark(libc::NFNL_MSG_BATCH_END));
-    let mut socket =
-        Socket::netfilter().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
     socket.transaction(messages)
 }

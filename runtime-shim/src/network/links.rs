@@ -5,6 +5,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -24,10 +25,16 @@ const BRIDGE_MULTICAST_SNOOPING: u16 = 23;
 const INFO_PORT_KIND: u16 = 4;
 const INFO_PORT_DATA: u16 = 5;
 const PORT_HAIRPIN: u16 = 4;
+/// if.h: IF_OPER_UP.
+const OPERATIONAL: u8 = 6;
 const VETH_PEER: u16 = 1;
 const UP: u32 = libc::IFF_UP as u32;
 /// if_addr.h: usable at once, without asking the neighbours.
 const NO_DUPLICATE_DETECTION: u8 = 2;
+
+/// The kernel's own patience with links that change is a second.
+const LOOKS: u32 = 600;
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// A link as the kernel describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +45,17 @@ pub struct Link {
     pub name: String,
     /// What its maker wrote on it; nothing yet where it was killed on the way.
     pub alias: Option<String>,
+    /// Whether it takes packets.
+    pub state: State,
+}
+
+/// Whether a link takes packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It does.
+    Up,
+    /// It does not, or not yet.
+    Down,
 }
 
 /// Both ends of a virtual cable.
@@ -82,6 +100,21 @@ impl Links {
         Ok(links)
     }
 
+    /// Waits until a link takes packets, or not much longer than it should take.
+    ///
+    /// The kernel finishes bringing up the ends of a cable a moment later, on
+    /// its own time (a new one at the latest when it is asked about the link),
+    /// and loses what is sent before.
+    pub fn settle(&mut self, name: &str) -> Result<Option<Link>, Errno> {
+        for _ in 0..LOOKS {
+            match self.find(name)? {
+                Some(link) if link.state == State::Down => std::thread::sleep(PAUSE),
+                found => return Ok(found),
+            }
+        }
+        self.find(name)
+    }
+
     /// Makes a bridge without a spanning tree, down.
     pub fn add_bridge(&mut self, name: &str, mac: Mac) -> Result<(), Errno> {
         let message = Message::new(libc::RTM_NEWLINK, MAKE, &link(0, 0))
@@ -122,6 +155,19 @@ impl Links {
             .text(libc::IFLA_IFALIAS, alias)
             .attribute(libc::IFLA_MASTER, &bridge.to_ne_bytes());
         self.socket.request(message)
+    }
+
+    /// Takes a link off its bridge and brings it down.
+    pub fn unplug(&mut self, index: u32) -> Result<(), Errno> {
+        let mut fixed = link(index, UP);
+        // The flags are none of those that count.
+        fixed.iter_mut().skip(8).take(4).for_each(|byte| *byte = 0);
+        let message = Message::new(libc::RTM_NEWLINK, flags::ACK, &fixed)
+            .attribute(libc::IFLA_MASTER, &0u32.to_ne_bytes());
+        match self.socket.request(message) {
+            Err(Errno::NODEV) => Ok(()),
+            unplugged => unplugged,
+        }
     }
 
     /// Lets a bridge send frames out of the port they came in by.
@@ -228,11 +274,12 @@ fn link(index: u32, set: u32) -> [u8; LINK] {
 
 fn parse_link(body: &[u8]) -> Option<Link> {
     let index = u32::from_ne_bytes(array(body, 4)?);
-    let mut found = Link { index, name: String::new(), alias: None };
+    let mut found = Link { index, name: String::new(), alias: None, state: State::Down };
     for (kind, value) in attributes(body, LINK) {
         match kind {
             libc::IFLA_IFNAME => found.name = text(value),
             libc::IFLA_IFALIAS => found.alias = Some(text(value)),
+            libc::IFLA_OPERSTATE if value == [OPERATIONAL] => found.state = State::Up,
             _ => {}
         }
     }

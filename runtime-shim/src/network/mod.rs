@@ -33,7 +33,10 @@ mod rules;
 mod store;
 mod subnet;
 
-pub use attach::{Attached, Endpoint, Request, attach, connect, detach, disconnect, endpoints, sweep};
+pub use attach::{
+    Attached, Endpoint, Namespace, Request, attach, connect, detach, disconnect, endpoints, sweep,
+};
+pub use elements::Settling;
 pub use lease::{Holder, Lease, Wish};
 pub use ports::{HostPort, Port, Protocol, Publish};
 pub use store::{DEFAULT, Network, Networks, New, Pool};

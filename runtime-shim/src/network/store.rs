@@ -459,3 +459,78 @@ fn check_name(name: &str) -> Result<()> {
         ))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Networks in a directory that goes with the test.
+    fn in_a_store(test: impl FnOnce(&Networks)) {
+        let [unique] = random::<1>().unwrap();
+        let dir = std::env::temp_dir().join(format!("runion-store-{}-{unique}", std::process::id()));
+        test(&Networks::open(&dir).unwrap());
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    fn new(name: &str) -> New {
+        New { name: name.to_owned(), ..New::default() }
+    }
+
+    fn words<T: std::fmt::Debug>(result: Result<T>) -> String {
+        result.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn networks_are_kept_and_found() {
+        in_a_store(|networks| {
+            let front = networks.create(New { ipv6: true, ..new("front") }).unwrap();
+            let names = |networks: &Networks| -> Vec<String> {
+                networks.list().unwrap().into_iter().map(|network| network.name).collect()
+            };
+            assert_eq!(names(networks), ["bridge", "front"]);
+            assert_eq!(networks.find("front").unwrap(), front);
+            assert_eq!(networks.find(&front.id[..12]).unwrap(), front);
+            assert_eq!(front.bridge, "runion0");
+            assert_eq!(networks.find("bridge").unwrap().bridge, "runion1");
+            assert_eq!(networks.remove("front").unwrap(), front);
+            assert_eq!(names(networks), ["bridge"]);
+            assert!(words(networks.find("front")).contains("network front not found"));
+            assert!(words(networks.find("")).contains("network  not found"));
+        });
+    }
+
+    #[test]
+    fn dockers_words_for_what_cannot_be() {
+        in_a_store(|networks| {
+            networks.create(New { subnets: vec!["10.1.0.0/16".parse().unwrap()], ..new("a") }).unwrap();
+            assert!(words(networks.create(new("a"))).contains("network with name a already exists"));
+            let overlapping = New { subnets: vec!["10.1.2.0/24".parse().unwrap()], ..new("b") };
+            assert!(
+                words(networks.create(overlapping))
+                    .contains("Pool overlaps with other one on this address space")
+            );
+            for name in ["host", "none", "bridge"] {
+                let predefined = format!("operation is not permitted on predefined {name} network");
+                assert!(words(networks.create(new(name))).contains(&predefined));
+            }
+            for name in ["", ".", "..", "../x", "a/b", "-a", ".hidden", "a b", "é", "a\0"] {
+                assert!(words(networks.create(new(name))).contains("invalid network name"), "{name:?}");
+                assert!(words(networks.find(name)).contains("not found"), "{name:?}");
+            }
+            assert!(words(networks.remove("bridge")).contains("pre-defined network and cannot be removed"));
+        });
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_cleared() {
+        in_a_store(|networks| {
+            fs::create_dir(networks.dir.join(".new-1")).unwrap();
+            fs::create_dir(networks.dir.join(".gone-1")).unwrap();
+            networks.create(new("kept")).unwrap();
+            assert!(networks.prune(&|_| false).unwrap().is_empty());
+            assert!(!networks.dir.join(".new-1").exists() && !networks.dir.join(".gone-1").exists());
+            let pruned = networks.prune(&|_| true).unwrap();
+            assert_eq!(pruned.iter().map(|network| &network.name).collect::<Vec<_>>(), ["kept"]);
+        });
+    }
+}

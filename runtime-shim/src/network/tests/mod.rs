@@ -4,6 +4,7 @@
 //! Each test runs itself again in a namespace of its own, which plays the host;
 //! containers are further namespaces without processes.
 
+mod frames;
 mod lifecycle;
 mod security;
 mod traffic;
@@ -16,6 +17,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::inside::inside;
+use super::links::Links;
 use super::*;
 use crate::failure::Result;
 
@@ -105,6 +107,7 @@ impl Host {
         run_in(&namespace, "ip addr add 192.0.2.2/24 dev in0");
         run_in(&namespace, "ip addr add fd99::2/64 dev in0 nodad");
         run_in(&namespace, "ip link set in0 up");
+        Links::open().unwrap().settle("out0").unwrap();
         namespace
     }
 }

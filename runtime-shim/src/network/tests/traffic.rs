@@ -53,8 +53,8 @@ fn published_ports_are_reached_from_everywhere_asked_for() {
             assert!(from(None, "127.0.0.1:8001").is_none());
             assert!(from(None, "127.0.0.1:8002").is_some());
             assert!(from(None, "192.0.2.1:8002").is_none());
-            detach(&host.networks, &web.id).unwrap();
-            detach(&host.networks, &other.id).unwrap();
+            detach(&host.networks, &web.id, Namespace::Ends).unwrap();
+            detach(&host.networks, &other.id, Namespace::Ends).unwrap();
             assert!(from(None, "127.0.0.1:8000").is_none());
             assert!(from(Some(&outside), "192.0.2.1:8000").is_none());
         }
