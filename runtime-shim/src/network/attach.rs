@@ -237,7 +237,10 @@ fn join(networks: &Networks, request: &Request, place: Place, namespace: Borrowe
         links.reflect(index).context(|| cannot("set up the link"))?;
     }
     inside(namespace, || configure(&network, &lease, place.number))?;
-    links.settle(&link).context(|| cannot("wait for the link"))?;
+    // The bridge too: it is down while it has no port that is up.
+    for name in [&link, &network.bridge] {
+        links.settle(name).context(|| cannot("wait for the link"))?;
+    }
     Ok(Endpoint { network, lease })
 }
 

@@ -32,8 +32,8 @@ const UP: u32 = libc::IFF_UP as u32;
 /// if_addr.h: usable at once, without asking the neighbours.
 const NO_DUPLICATE_DETECTION: u8 = 2;
 
-/// The kernel's own patience with links that change is a second.
-const LOOKS: u32 = 600;
+/// Kernels before 6.8 may take a second, in which a start is better not held up.
+const LOOKS: u32 = 25;
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// A link as the kernel describes it.
