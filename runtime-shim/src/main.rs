@@ -13,6 +13,8 @@ mod builtin;
 // Not every part of it is read yet.
 #[allow(dead_code, unused_imports)]
 mod bundle;
+// What runs containers will use it.
+#[allow(dead_code, unused_imports)]
 mod cgroup;
 mod change;
 mod cli;

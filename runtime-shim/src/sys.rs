@@ -1,6 +1,8 @@
 //! The system calls that rustix has no safe function for: the only unsafe code
 //! of this crate. No policy here.
 
+pub mod bpf;
+
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
