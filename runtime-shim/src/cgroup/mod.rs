@@ -313,3 +313,5 @@ fn inherit_sets(dir: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod kernel_tests;
+#[cfg(test)]
+mod oracle_tests;
