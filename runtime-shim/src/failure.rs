@@ -90,6 +90,12 @@ impl Failure {
         self.hint.as_deref()
     }
 
+    /// Its exit code, its message and its hint: for a process that only another
+    /// one can say it for.
+    pub fn parts(&self) -> (u8, &str, Option<&str>) {
+        (self.code, &self.message, self.hint.as_deref())
+    }
+
     /// Says it on stderr and gives the exit code.
     pub fn report(&self) -> u8 {
         if !self.message.is_empty() {

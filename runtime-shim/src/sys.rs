@@ -2,6 +2,8 @@
 //! of this crate. No policy here.
 
 pub mod bpf;
+pub mod mounts;
+pub mod process;
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -18,7 +20,7 @@ pub enum Side {
 }
 
 /// Namespaces that a new process starts in (`CLONE_NEW*` bits).
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Namespaces(libc::c_int);
 
 impl Namespaces {
@@ -26,8 +28,6 @@ impl Namespaces {
     pub const NONE: Namespaces = Namespaces(0);
     /// A new user namespace.
     pub const USER: Namespaces = Namespaces(libc::CLONE_NEWUSER);
-    /// A new mount namespace.
-    pub const MOUNT: Namespaces = Namespaces(libc::CLONE_NEWNS);
     /// New mount and pid namespaces.
     pub const KEEPER: Namespaces = Namespaces(libc::CLONE_NEWNS | libc::CLONE_NEWPID);
     /// What a sandboxed command sees: its own mounts, processes, IPC objects
@@ -75,12 +75,17 @@ pub fn new_mount_namespace() -> io::Result<()> {
 /// Puts a filter on the system calls of this process and all it makes. It takes
 /// `CAP_SYS_ADMIN`, or that no program gives new privileges.
 pub fn filter_calls(filter: &[seccompiler::sock_filter]) -> io::Result<()> {
+    filter_calls_with(filter, 0)
+}
+
+/// The same with flags (`SECCOMP_FILTER_FLAG_*`).
+pub fn filter_calls_with(filter: &[seccompiler::sock_filter], flags: u32) -> io::Result<()> {
     let len = u16::try_from(filter.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     let program = libc::sock_fprog { len, filter: filter.as_ptr().cast_mut().cast() };
     // SAFETY: the program is as long as it says, of instructions laid out as the
     // kernel's `struct sock_filter`; the kernel reads it and writes nothing.
     let result =
-        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

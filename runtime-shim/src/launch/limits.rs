@@ -1,0 +1,97 @@
+//! Limits of setrlimit(2) and the score for when memory runs out, set from
+//! outside; what the host refuses is a warning, never the end of a container.
+
+use rustix::io::Errno;
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
+use crate::bundle::{self, Process};
+use crate::failure::{Context, Failure, Result};
+
+fn resource(name: &str) -> Option<Resource> {
+    Some(match name {
+        "RLIMIT_AS" => Resource::As,
+        "RLIMIT_CORE" => Resource::Core,
+        "RLIMIT_CPU" => Resource::Cpu,
+        "RLIMIT_DATA" => Resource::Data,
+        "RLIMIT_FSIZE" => Resource::Fsize,
+        "RLIMIT_LOCKS" => Resource::Locks,
+        "RLIMIT_MEMLOCK" => Resource::Memlock,
+        "RLIMIT_MSGQUEUE" => Resource::Msgqueue,
+        "RLIMIT_NICE" => Resource::Nice,
+        "RLIMIT_NOFILE" => Resource::Nofile,
+        "RLIMIT_NPROC" => Resource::Nproc,
+        "RLIMIT_RSS" => Resource::Rss,
+        "RLIMIT_RTPRIO" => Resource::Rtprio,
+        "RLIMIT_RTTIME" => Resource::Rttime,
+        "RLIMIT_SIGPENDING" => Resource::Sigpending,
+        "RLIMIT_STACK" => Resource::Stack,
+        _ => return None,
+    })
+}
+
+/// Refuses what is no limit, before anything is made.
+pub fn check(process: &Process) -> Result<()> {
+    for (at, limit) in process.rlimits.iter().enumerate() {
+        let refuse = |why: &str| Err(Failure::new(format!("cannot set the limit {:?}: {why}", limit.kind)));
+        if resource(&limit.kind).is_none() {
+            return refuse("there is none of that name");
+        }
+        if limit.soft > limit.hard {
+            return refuse("what counts is more than what it can be raised to");
+        }
+        if process.rlimits.iter().skip(at + 1).any(|other| other.kind == limit.kind) {
+            return refuse("it is named twice");
+        }
+    }
+    Ok(())
+}
+
+/// Sets all of them of a process that is about to execute its command.
+pub fn set(pid: Pid, process: &Process, warn: &mut dyn FnMut(String)) -> Result<()> {
+    for limit in &process.rlimits {
+        let Some(resource) = resource(&limit.kind) else { continue };
+        match prlimit(Some(pid), resource, numbers(limit.soft, limit.hard)) {
+            Ok(_old) => {}
+            Err(Errno::PERM) => lower(pid, resource, limit, warn)?,
+            Err(errno) => return Err(errno).context(|| format!("cannot set the limit {}", limit.kind)),
+        }
+    }
+    let Some(score) = process.oom_score_adj else { return Ok(()) };
+    let path = format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero());
+    if let Err(error) = std::fs::write(&path, score.to_string()) {
+        match error.raw_os_error() {
+            Some(libc::EACCES | libc::EPERM) => warn(format!("the oom score {score} is not allowed here")),
+            _ => return Err(error).context(|| format!("cannot set the oom score {score}")),
+        }
+    }
+    Ok(())
+}
+
+/// As much of a limit as there is: it cannot be raised here.
+fn lower(pid: Pid, resource: Resource, limit: &bundle::Rlimit, warn: &mut dyn FnMut(String)) -> Result<()> {
+    let context = || format!("cannot set the limit {}", limit.kind);
+    let own = rustix::process::getrlimit(resource);
+    let most = own.maximum.unwrap_or(u64::MAX);
+    let (soft, hard) = (limit.soft.min(most), limit.hard.min(most));
+    warn(format!(
+        "the limit {} cannot be raised to {} here: it stays at {}",
+        limit.kind,
+        spell(limit.hard),
+        spell(hard)
+    ));
+    match prlimit(Some(pid), resource, numbers(soft, hard)) {
+        Ok(_old) => Ok(()),
+        // Not ours to change at all.
+        Err(Errno::PERM) => Ok(()),
+        Err(errno) => Err(errno).context(context),
+    }
+}
+
+fn numbers(soft: u64, hard: u64) -> Rlimit {
+    let number = |value| (value != u64::MAX).then_some(value);
+    Rlimit { current: number(soft), maximum: number(hard) }
+}
+
+fn spell(value: u64) -> String {
+    if value == u64::MAX { "unlimited".to_owned() } else { value.to_string() }
+}

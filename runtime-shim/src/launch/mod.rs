@@ -1,0 +1,473 @@
+//! From an OCI bundle to a process: this crate's own container runtime.
+//!
+//! ```text
+//! create    sources opened, process made in its namespaces, ids mapped; it waits
+//!           (the caller puts it into cgroups, attaches a network)
+//! prepare   mounts, devices, hooks, root, ids, program found; it waits
+//! start     filter, capabilities, exec
+//! ```
+//! The caller is single-threaded, is the process's parent and waits for it by
+//! its pidfd. What was made and is dropped before it started is killed and
+//! reaped. The process never outlives a maker that dies before it started.
+//!
+//! Invariants:
+//! - no path of the container is resolved but beneath its root, from a held
+//!   descriptor (`target`); nothing of it is executed or parsed with rights it
+//!   does not have itself;
+//! - every mount is made detached and put on an open target (`mounts`);
+//! - rights are given up last, and the process cannot be traced by its container
+//!   until it is its command (`command`);
+//! - what cannot be honoured is refused by name; what the host refuses and a
+//!   container can live without is a warning.
+//!
+//! It knows nothing of images, stores, networks or cgroups.
+
+mod capabilities;
+mod cgroups;
+mod channel;
+mod command;
+mod copyup;
+mod devices;
+mod filesystems;
+mod hidden;
+pub mod hooks;
+mod init;
+mod kernel;
+mod limits;
+mod mounts;
+mod namespaces;
+mod options;
+mod program;
+pub mod protect;
+pub mod seccomp;
+mod sources;
+mod steps;
+mod target;
+mod terminal;
+mod users;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+};
+
+pub use self::capabilities::NAMES as CAPABILITIES;
+pub use self::channel::Channel;
+pub use self::init::FirstProcess;
+pub use self::seccomp::docker_default;
+
+use self::channel::Message;
+use self::command::Command;
+use self::hooks::{State, Status};
+use self::namespaces::Plan;
+use self::steps::Container;
+use crate::bundle::{Linux, Process, Spec};
+use crate::failure::{Context, Failure, Result};
+use crate::sys::Side;
+
+/// The annotation that asks for an init before the command.
+pub const INIT: &str = "org.runionfs.init";
+
+/// A container that is to be made.
+pub struct Request<'a> {
+    /// Its name, for hooks.
+    pub id: &'a str,
+    /// What it is.
+    pub spec: &'a Spec,
+    /// Where its bundle is: what relative paths begin at.
+    pub bundle: &'a Path,
+    /// Its streams, where the process asks for no terminal.
+    pub stdio: Stdio<'a>,
+    /// A directory of cgroup v2 that it is born into.
+    pub cgroup: Option<BorrowedFd<'a>>,
+    /// How many descriptors from 3 on the command is handed.
+    pub preserve_fds: u32,
+    /// How it hangs on its maker.
+    pub death: OnDeath,
+    /// Whose keys it finds.
+    pub keys: Keys,
+    /// How the root becomes the root.
+    pub swap: Swap,
+    /// What its pid 1 is; an annotation may ask for an init, too.
+    pub first: FirstProcess,
+    /// A listening socket (SEQPACKET) on which [`start_by`] is heard; where
+    /// there is one, [`Ready::leave`] is what follows.
+    pub listener: Option<BorrowedFd<'a>>,
+}
+
+impl<'a> Request<'a> {
+    /// With what is usual: the caller's streams, dying with the caller.
+    pub fn new(id: &'a str, spec: &'a Spec, bundle: &'a Path) -> Request<'a> {
+        Request {
+            id,
+            spec,
+            bundle,
+            stdio: Stdio::Inherited,
+            cgroup: None,
+            preserve_fds: 0,
+            death: OnDeath::Kill,
+            keys: Keys::New,
+            swap: Swap::Pivot,
+            first: FirstProcess::Command,
+            listener: None,
+        }
+    }
+}
+
+/// Descriptors 0, 1 and 2 of a command.
+#[derive(Clone, Copy)]
+pub enum Stdio<'a> {
+    /// The caller's own.
+    Inherited,
+    /// These.
+    Given {
+        /// To be 0.
+        stdin: BorrowedFd<'a>,
+        /// To be 1.
+        stdout: BorrowedFd<'a>,
+        /// To be 2.
+        stderr: BorrowedFd<'a>,
+    },
+}
+
+/// What becomes of a command when its maker dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDeath {
+    /// It is killed.
+    Kill,
+    /// Nothing.
+    Survive,
+}
+
+/// Keys of the kernel's that a command finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keys {
+    /// None but its own.
+    New,
+    /// Those of its maker.
+    Callers,
+}
+
+/// How a container's root becomes the root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Swap {
+    /// By pivot_root(2): the old one is gone.
+    Pivot,
+    /// By chroot(2), for hosts that run from an initial ramdisk: the old one is
+    /// out of sight.
+    Chroot,
+}
+
+/// A process in its namespaces that waits to become a container.
+#[must_use = "it is killed when dropped"]
+pub struct Created<'a> {
+    held: Held,
+    channel: Channel,
+    about: About<'a>,
+    warnings: Vec<String>,
+}
+
+/// A process that waits to become its command.
+#[must_use = "it is killed when dropped"]
+pub struct Ready<'a> {
+    held: Held,
+    channel: Channel,
+    about: About<'a>,
+    /// The command's terminal, if it asked for one: its other end.
+    pub console: Option<OwnedFd>,
+    /// What was asked for and could not be had.
+    pub warnings: Vec<String>,
+}
+
+/// A command that runs: the caller's child, to be waited for.
+pub struct Running {
+    /// As the caller numbers it.
+    pub pid: Pid,
+    /// Readable once it ended.
+    pub pidfd: OwnedFd,
+    /// What was asked for and could not be had.
+    pub warnings: Vec<String>,
+}
+
+/// What is to be known of a process beside itself.
+#[derive(Clone, Copy)]
+struct About<'a> {
+    process: Option<&'a Process>,
+    /// Of a container's first process.
+    container: Option<(&'a str, &'a Spec, &'a Path)>,
+}
+
+/// Makes a container's process, in all its namespaces.
+pub fn create<'a>(request: &Request<'a>) -> Result<Created<'a>> {
+    let spec = request.spec;
+    spec.check()?;
+    let linux = section(spec)?;
+    let mut warnings = Vec::new();
+    let plan = Plan::of(linux)?;
+    kernel::check_parameters(linux)?;
+    let command = match &spec.process {
+        Some(process) => Some(Command {
+            first: first_process(request),
+            death: request.death,
+            keys: request.keys,
+            stdio: request.stdio,
+            preserve_fds: request.preserve_fds,
+            listener: request.listener,
+            ..Command::of(process, linux, &mut warnings)?
+        }),
+        None => None,
+    };
+    let container = Container {
+        id: request.id,
+        spec,
+        linux,
+        bundle: request.bundle,
+        root: sources::root(spec, request.bundle)?,
+        mounts: sources::take_all(spec, linux, request.bundle, &plan.users)?,
+        plan,
+        command,
+        swap: request.swap,
+    };
+    let about = About { process: spec.process.as_ref(), container: Some((request.id, spec, request.bundle)) };
+    let created =
+        bear(&container.plan, request.cgroup, about, warnings, |channel| container.become_it(channel))?;
+    users::write(created.pid(), &container.plan.users)?;
+    Ok(created)
+}
+
+/// A running container that a process is to join.
+pub struct Target<'a> {
+    /// Its first process.
+    pub pid: Pid,
+    /// The same.
+    pub pidfd: BorrowedFd<'a>,
+    /// Its bundle: filters are its own.
+    pub spec: &'a Spec,
+}
+
+/// How a process joins a container.
+pub struct Join<'a> {
+    /// Its streams, where it asks for no terminal.
+    pub stdio: Stdio<'a>,
+    /// A directory of cgroup v2 that it is born into: the container's.
+    pub cgroup: Option<BorrowedFd<'a>>,
+    /// How many descriptors from 3 on the command is handed.
+    pub preserve_fds: u32,
+    /// How it hangs on its maker.
+    pub death: OnDeath,
+}
+
+/// Makes a process in all the namespaces of a running container; the caller puts
+/// it into the container's cgroups.
+pub fn exec<'a>(target: &Target<'_>, process: &'a Process, join: &Join<'a>) -> Result<Created<'a>> {
+    if process.args.is_empty() {
+        return Err(Failure::new("cannot run a command of no words"));
+    }
+    let mut warnings = Vec::new();
+    let linux = section(target.spec)?;
+    let command = Command {
+        death: join.death,
+        stdio: join.stdio,
+        preserve_fds: join.preserve_fds,
+        ..Command::of(process, linux, &mut warnings)?
+    };
+    let plan = Plan::of_process(target.pid, command::own(target.pidfd)?)?;
+    let about = About { process: Some(process), container: None };
+    bear(&plan, join.cgroup, about, warnings, |channel| steps::join(&command, &plan.users, channel))
+}
+
+/// Tells a container that was made with a listener to start, over a connection
+/// to it; comes back once its command runs.
+pub fn start_by(socket: OwnedFd) -> Result<()> {
+    let channel = Channel::over(socket);
+    channel.say(&Message::Start)?;
+    match hear_of_start(&channel, &mut |_warning| {})? {
+        None => Ok(()),
+        Some(failure) => Err(failure),
+    }
+}
+
+/// Runs the hooks of a container that is gone; their failures are words only.
+pub fn run_poststop_hooks(id: &str, spec: &Spec, bundle: &Path) -> Vec<String> {
+    let Some(hooks) = &spec.hooks else { return Vec::new() };
+    let state = State::of(id, spec, bundle, Status::Stopped, None);
+    hooks::run_all("poststop", &hooks.poststop, &state)
+}
+
+/// Runs the hooks of a container that has just started; their failures are
+/// words only.
+pub fn run_poststart_hooks(id: &str, spec: &Spec, bundle: &Path, pid: Pid) -> Vec<String> {
+    let Some(hooks) = &spec.hooks else { return Vec::new() };
+    let state = State::of(id, spec, bundle, Status::Running, Some(pid.as_raw_nonzero().get()));
+    hooks::run_all("poststart", &hooks.poststart, &state)
+}
+
+fn section(spec: &Spec) -> Result<&Linux> {
+    spec.linux.as_ref().ok_or_else(|| Failure::new("cannot run the bundle: it has no section \"linux\""))
+}
+
+fn first_process(request: &Request<'_>) -> FirstProcess {
+    match request.spec.annotations.get(INIT).map(String::as_str) {
+        Some("true" | "1") => FirstProcess::Init,
+        _ => request.first,
+    }
+}
+
+/// Makes a process that does `become_it`, and tells its maker why it cannot.
+fn bear<'a>(
+    plan: &Plan,
+    cgroup: Option<BorrowedFd<'_>>,
+    about: About<'a>,
+    warnings: Vec<String>,
+    become_it: impl FnOnce(Channel) -> (Channel, Failure),
+) -> Result<Created<'a>> {
+    let (ours, theirs) = Channel::pair()?;
+    let pid = match plan.give_birth(cgroup)? {
+        Side::Child => {
+            drop(ours);
+            let (channel, failure) = become_it(theirs);
+            // Nobody may be there to hear it any more.
+            channel.say(&Message::of_failure(&failure)).unwrap_or_default();
+            std::process::exit(i32::from(failure.parts().0));
+        }
+        Side::Parent(pid) => pid,
+    };
+    drop(theirs);
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).context(|| "cannot watch the container".to_string())?;
+    Ok(Created { held: Held { pid, pidfd: Some(pidfd) }, channel: ours, about, warnings })
+}
+
+impl<'a> Created<'a> {
+    /// The process, as the caller numbers it.
+    pub fn pid(&self) -> Pid {
+        self.held.pid
+    }
+
+    /// Readable once it ended.
+    pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        self.held.pidfd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Its network namespace.
+    pub fn netns(&self) -> Result<OwnedFd> {
+        namespaces::open(self.held.pid, "net")
+    }
+
+    /// Has it do all but exec.
+    pub fn prepare(mut self) -> Result<Ready<'a>> {
+        let pid = self.held.pid.as_raw_nonzero().get();
+        // One that is gone is told of below, by what it said before.
+        self.channel.say(&Message::Prepare { pid }).unwrap_or_default();
+        let console = loop {
+            match self.channel.hear()? {
+                Some((Message::Warning(warning), _)) => self.warnings.push(warning),
+                Some((Message::Mounted, _)) => {
+                    self.run_runtime_hooks(pid)?;
+                    self.channel.say(&Message::Proceed)?;
+                }
+                Some((Message::Ready, console)) => break console,
+                Some((Message::Failed { code, message, hint }, _)) => {
+                    return Err(Message::into_failure(code, message, hint));
+                }
+                Some((message, _)) => {
+                    return Err(Failure::new(format!("the container's process said {message:?}")));
+                }
+                None => return Err(self.held.died()),
+            }
+        };
+        if let Some(process) = self.about.process {
+            limits::set(self.held.pid, process, &mut |warning| self.warnings.push(warning))?;
+        }
+        let Created { held, channel, about, warnings } = self;
+        Ok(Ready { held, channel, about, console, warnings })
+    }
+
+    fn run_runtime_hooks(&self, pid: i32) -> Result<()> {
+        let Some((id, spec, bundle)) = self.about.container else { return Ok(()) };
+        let Some(hooks) = &spec.hooks else { return Ok(()) };
+        let state = State::of(id, spec, bundle, Status::Creating, Some(pid));
+        hooks::run("prestart", &hooks.prestart, &state)?;
+        hooks::run("createRuntime", &hooks.create_runtime, &state)
+    }
+}
+
+impl Ready<'_> {
+    /// The process, as the caller numbers it.
+    pub fn pid(&self) -> Pid {
+        self.held.pid
+    }
+
+    /// Readable once it ended.
+    pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        self.held.pidfd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Has it become its command; back once it is. What it cannot run is a
+    /// failure in docker's words with code 126 or 127.
+    pub fn start(mut self) -> Result<Running> {
+        self.channel.say(&Message::Start).unwrap_or_default();
+        let warnings = &mut self.warnings;
+        if let Some(failure) = hear_of_start(&self.channel, &mut |warning| warnings.push(warning))? {
+            return Err(failure);
+        }
+        let pid = self.held.pid;
+        if let Some((id, spec, bundle)) = self.about.container {
+            self.warnings.extend(run_poststart_hooks(id, spec, bundle, pid));
+        }
+        let pidfd = self.held.let_go().ok_or_else(|| self.held.died())?;
+        Ok(Running { pid, pidfd, warnings: std::mem::take(&mut self.warnings) })
+    }
+
+    /// Leaves it waiting for whoever connects to its listener.
+    pub fn leave(mut self) -> Pid {
+        drop(self.held.let_go());
+        self.held.pid
+    }
+}
+
+/// Until the channel's end, which is exec's doing.
+fn hear_of_start(channel: &Channel, warn: &mut dyn FnMut(String)) -> Result<Option<Failure>> {
+    loop {
+        match channel.hear()? {
+            None => return Ok(None),
+            Some((Message::Warning(warning), _)) => warn(warning),
+            Some((Message::Failed { code, message, hint }, _)) => {
+                return Ok(Some(Message::into_failure(code, message, hint)));
+            }
+            Some((message, _)) => {
+                return Err(Failure::new(format!("the container's process said {message:?}")));
+            }
+        }
+    }
+}
+
+/// A process that is not yet what it is made for.
+struct Held {
+    pid: Pid,
+    pidfd: Option<OwnedFd>,
+}
+
+impl Held {
+    /// It is somebody else's to wait for from here on.
+    fn let_go(&mut self) -> Option<OwnedFd> {
+        self.pidfd.take()
+    }
+
+    /// Why it is gone, as far as can be said.
+    fn died(&self) -> Failure {
+        Failure::new("the container's process died before it was ready")
+            .hint("it may have been killed for using up memory: see dmesg")
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let Some(pidfd) = &self.pidfd else { return };
+        // One that ended by itself cannot be killed, and one that somebody else
+        // reaped cannot be waited for: both are what is wanted.
+        pidfd_send_signal(pidfd, Signal::KILL).unwrap_or_default();
+        waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).map(drop).unwrap_or_default();
+    }
+}
