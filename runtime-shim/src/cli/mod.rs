@@ -4,8 +4,11 @@
 //! the help text; `run` turns it into what it means and calls the parts that
 //! do it.
 
+mod ask;
 mod container;
 mod image;
+mod inspect;
+mod oci;
 mod try_;
 
 use std::path::PathBuf;
@@ -32,6 +35,7 @@ enum Verb {
     Container(Box<container::Alone>),
     #[command(subcommand, name = "container")]
     Containers(Box<container::Grouped>),
+    Inspect(inspect::Inspect),
     Try(try_::Try),
     #[command(flatten)]
     Alone(Box<image::Alone>),
@@ -45,6 +49,10 @@ ended it; of the commands about images: 0, or 1 for a failure.";
 
 /// Parses the command line, runs the verb and gives the exit code.
 pub fn run() -> u8 {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    if oci::wants(&arguments) {
+        return oci::run(&arguments);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(usage) => return explain(&usage),
@@ -52,6 +60,7 @@ pub fn run() -> u8 {
     let outcome = match cli.verb {
         Verb::Container(verb) => verb.run(cli.root),
         Verb::Containers(verb) => verb.run(cli.root),
+        Verb::Inspect(arguments) => image::open_store(cli.root).and_then(|store| arguments.run(&store)),
         Verb::Try(arguments) => arguments.run(),
         Verb::Alone(verb) => verb.run(cli.root),
         Verb::Image(verb) => verb.run(cli.root),
