@@ -131,10 +131,19 @@ impl Container<'_> {
             return Ok(());
         }
         unshare(self.plan.late).context(|| "cannot make the container's late namespaces".to_string())?;
-        match self.plan.late.contains(Namespaces::TIME) {
-            true => kernel::set_clocks(self.linux),
-            false => Ok(()),
+        if !self.plan.late.contains(Namespaces::TIME) {
+            return Ok(());
         }
+        // What a process that hides says of itself belongs to the root of its
+        // maker's users, which is nobody's here. Where processes are its own,
+        // there is nobody to hide from yet.
+        let is_alone = self.plan.new.contains(Namespaces::PID.and(Namespaces::USER));
+        let context = || "cannot hide from the container".to_string();
+        if is_alone {
+            set_dumpable_behavior(DumpableBehavior::Dumpable).context(context)?;
+        }
+        kernel::set_clocks(self.linux)?;
+        set_dumpable_behavior(DumpableBehavior::NotDumpable).context(context)
     }
 
     /// Nothing that is mounted from here on is seen outside.
