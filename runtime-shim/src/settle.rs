@@ -35,7 +35,7 @@ pub fn read(container: &Container) -> Result<Record> {
         state.error = "its monitor was killed".to_owned();
         state.finished = Some(time::now_in_documents());
         (state.pid, state.pid_started, state.monitor) = (None, None, None);
-        (state.cgroup, state.network) = (None, None);
+        state.cgroup = None;
     })?;
     if record.config.lifetime == crate::container::Lifetime::Removed {
         crate::removal::remove(&locked, &record)?;

@@ -72,13 +72,9 @@ pub fn new_mount_namespace() -> io::Result<()> {
     }
 }
 
-/// Puts a filter on the system calls of this process and all it makes. It takes
-/// `CAP_SYS_ADMIN`, or that no program gives new privileges.
-pub fn filter_calls(filter: &[seccompiler::sock_filter]) -> io::Result<()> {
-    filter_calls_with(filter, 0)
-}
-
-/// The same with flags (`SECCOMP_FILTER_FLAG_*`).
+/// Puts a filter on the system calls of this process and all it makes, with
+/// flags (`SECCOMP_FILTER_FLAG_*`). It takes `CAP_SYS_ADMIN`, or that no program
+/// gives new privileges.
 pub fn filter_calls_with(filter: &[seccompiler::sock_filter], flags: u32) -> io::Result<()> {
     let len = u16::try_from(filter.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     let program = libc::sock_fprog { len, filter: filter.as_ptr().cast_mut().cast() };
@@ -87,35 +83,6 @@ pub fn filter_calls_with(filter: &[seccompiler::sock_filter], flags: u32) -> io:
     let result =
         unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// Brings the loopback of this network namespace up.
-pub fn raise_loopback() -> rustix::io::Result<()> {
-    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)?;
-    // SAFETY: all-zero bytes are a valid ifreq.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(*b"lo") {
-        *to = from as libc::c_char;
-    }
-    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-    // SAFETY: the request is an ifreq, which SIOCSIFFLAGS reads.
-    match unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw mut request) } {
-        0 => Ok(()),
-        _ => {
-            Err(rustix::io::Errno::from_io_error(&io::Error::last_os_error())
-                .unwrap_or(rustix::io::Errno::IO))
-        }
-    }
-}
-
-/// Gives the calling thread a network namespace of its own.
-#[cfg(test)]
-pub fn unshare_network() -> io::Result<()> {
-    // SAFETY: takes an integer, and shares no descriptors anew.
-    match unsafe { libc::unshare(libc::CLONE_NEWNET) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
 }
 
 /// A set of signals.

@@ -291,8 +291,6 @@ pub struct State {
     pub stopped: bool,
     /// Which cgroup it is in.
     pub cgroup: Option<serde_json::Value>,
-    /// How it is attached to networks.
-    pub network: Option<serde_json::Value>,
 }
 
 /// What a container is doing.

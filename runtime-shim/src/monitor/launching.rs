@@ -2,17 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use serde_json::Value;
 
+use super::networking::{self, Attached};
 use super::program::Program;
 use super::pump::Held;
 use super::stdio::{Ours, Stdio};
+use crate::bundle::{NamespaceKind, Spec};
 use crate::cgroup::Group;
-use crate::container::{Container, Containers, Mode, Record};
-use crate::failure::{Context, Failure, Result};
+use crate::container::{Container, Containers, Mode, Record, absent_is_fine};
+use crate::failure::{Context, Result, say};
+use crate::launch;
 use crate::rootfs::Rootfs;
 use crate::sandbox::identity::Plan;
 use crate::settle;
@@ -29,8 +32,8 @@ pub struct Started {
     pub since: Option<u64>,
     /// Its cgroup.
     pub cgroup: Option<Group>,
-    /// How it is attached to networks.
-    pub network: Option<Value>,
+    /// Its ports, kept.
+    pub network: Option<Attached>,
 }
 
 /// Starts it: every step, or none.
@@ -40,14 +43,82 @@ pub fn start(container: &Container, record: &Record, plan: &Plan, rootfs: &Rootf
         root: rootfs.root(),
         pids: pids(container, record)?,
         is_mapped: matches!(plan, Plan::Mapped(_)),
-        has_cgroups: matches!(plan, Plan::Own(_)),
     };
     let spec = spec::bundle::of(container, record, &volumes, &host)?;
     spec.write(container.dir())?;
-    match runtime(record) {
-        Some(program) => by_program(&Program::new(program, container), record),
-        None => Err(Failure::new("not yet")),
+    let started = match runtime(record) {
+        Some(program) => by_program(container, &Program::new(program, container), record, &spec),
+        None => by_ourselves(container, record, &spec),
+    };
+    match started {
+        Ok(started) => Ok(started),
+        Err(failure) => {
+            undo(container, record)?;
+            Err(failure)
+        }
     }
+}
+
+/// By our own launcher.
+fn by_ourselves(container: &Container, record: &Record, spec: &Spec) -> Result<Started> {
+    let stdio = match record.config.terminal {
+        true => Stdio::none()?,
+        false => Stdio::pipes(record.config.stdin)?,
+    };
+    let Stdio { mut ours, theirs: [stdin, stdout, stderr] } = stdio;
+    let mut request = launch::Request::new(container.id(), spec, container.dir());
+    request.stdio =
+        launch::Stdio::Given { stdin: stdin.as_fd(), stdout: stdout.as_fd(), stderr: stderr.as_fd() };
+    if record.config.init {
+        request.first = launch::FirstProcess::Init;
+    }
+    let cgroup = make_cgroup(spec)?;
+    let created = launch::create(&request)?;
+    if let Some(cgroup) = &cgroup {
+        cgroup.add(created.pid())?;
+    }
+    let attached = match is_alone(spec) {
+        true => Some(networking::attach(container, record, created.netns()?.as_fd())?),
+        false => None,
+    };
+    let mut ready = created.prepare()?;
+    if let Some(console) = ready.console.take() {
+        ours = Ours::terminal(console)?;
+    }
+    let running = ready.start()?;
+    for warning in &running.warnings {
+        warn(warning);
+    }
+    let number = running.pid.as_raw_nonzero().get();
+    Ok(Started {
+        held: held(running.pid, running.pidfd, ours, record),
+        pid: number,
+        since: settle::since(number),
+        cgroup,
+        network: attached,
+    })
+}
+
+/// Whether it has a network namespace of its own.
+fn is_alone(spec: &Spec) -> bool {
+    let network = spec.linux.as_ref().and_then(|linux| linux.namespace(NamespaceKind::Network));
+    network.is_some_and(|namespace| namespace.path.is_none())
+}
+
+/// Makes its cgroup and sets its limits, as far as the host lets us.
+fn make_cgroup(spec: &Spec) -> Result<Option<Group>> {
+    let Some(linux) = &spec.linux else { return Ok(None) };
+    let (Some(path), Some(resources)) = (&linux.cgroups_path, &linux.resources) else { return Ok(None) };
+    let (group, warnings) = Group::create(path, resources)?;
+    for warning in &warnings {
+        warn(warning);
+    }
+    Ok((!group.is_empty()).then_some(group))
+}
+
+/// As docker says it.
+fn warn(warning: &str) {
+    say(&format!("WARNING: {warning}"));
 }
 
 /// The program that is called in the place of our launcher.
@@ -55,31 +126,37 @@ fn runtime(record: &Record) -> Option<&Path> {
     record.config.runtime.as_deref().filter(|path| !path.as_os_str().is_empty())
 }
 
-fn by_program(program: &Program<'_>, record: &Record) -> Result<Started> {
+fn by_program(container: &Container, program: &Program<'_>, record: &Record, spec: &Spec) -> Result<Started> {
     let pipes = match record.config.terminal {
         true => None,
         false => Some(Stdio::pipes(record.config.stdin)?),
     };
     let (pid, ours) = program.create(pipes)?;
-    if let Err(failure) = program.start() {
-        program.delete()?;
-        return Err(failure);
-    }
-    held(pid, ours, record)
-}
-
-fn held(pid: Pid, ours: Ours, record: &Record) -> Result<Started> {
-    let pidfd = pidfd_open(pid, PidfdFlags::empty()).context(|| "cannot watch the process".to_owned())?;
     let number = pid.as_raw_nonzero().get();
-    let Ours { input, output, error } = ours;
-    let (terminal, stdin) = (record.config.terminal, record.config.stdin);
+    let attached = match is_alone(spec) {
+        true => {
+            let path = format!("/proc/{number}/ns/net");
+            let namespace =
+                fs::File::open(path).context(|| "cannot open the network namespace".to_owned())?;
+            Some(networking::attach(container, record, namespace.as_fd())?)
+        }
+        false => None,
+    };
+    program.start()?;
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).context(|| "cannot watch the process".to_owned())?;
     Ok(Started {
-        held: Held { pid, pidfd, output, error, input, terminal, stdin },
+        held: held(pid, pidfd, ours, record),
         pid: number,
         since: settle::since(number),
         cgroup: None,
-        network: None,
+        network: attached,
     })
+}
+
+fn held(pid: Pid, pidfd: OwnedFd, ours: Ours, record: &Record) -> Held {
+    let Ours { input, output, error } = ours;
+    let (terminal, stdin) = (record.config.terminal, record.config.stdin);
+    Held { pid, pidfd, output, error, input, terminal, stdin }
 }
 
 /// First processes of containers whose namespaces this one joins.
@@ -97,17 +174,19 @@ fn pids(container: &Container, record: &Record) -> Result<BTreeMap<String, i32>>
     Ok(found)
 }
 
-/// Undoes what a start made outside of the container's namespaces.
-pub fn undo(container: &Container, record: &Record, cgroup: Option<&Group>) -> Result<()> {
+/// Undoes what a start made outside of the container's namespaces. It is done
+/// from files alone, and may be done again.
+pub fn undo(container: &Container, record: &Record) -> Result<()> {
     if let Some(program) = runtime(record) {
         Program::new(program, container).delete()?;
     }
-    if let Some(cgroup) = cgroup {
-        cgroup.kill_all()?;
-        cgroup.remove()?;
+    networking::detach(container, record)?;
+    if let Some(group) = Group::at(&spec::bundle::cgroup_path(record))? {
+        group.kill_all()?;
+        group.remove()?;
     }
     for name in ["pid", "console", "runtime.log"] {
-        crate::container::absent_is_fine(fs::remove_file(container.dir().join(name)))
+        absent_is_fine(fs::remove_file(container.dir().join(name)))
             .context(|| format!("cannot tidy {}", container.dir().display()))?;
     }
     Ok(())

@@ -10,6 +10,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_w
 use rustix::process::{WaitOptions, set_child_subreaper, setsid, wait};
 
 use super::log::Log;
+use super::networking::Attached;
 use super::protocol::{Packet, send_packet};
 use super::pump::Pump;
 use super::{Answer, address, launching};
@@ -78,6 +79,8 @@ struct Life<'a> {
 struct Running {
     pump: Pump,
     cgroup: Option<Group>,
+    /// Its ports.
+    _network: Option<Attached>,
     started: Instant,
 }
 
@@ -95,6 +98,7 @@ impl Life<'_> {
             }
         };
         locked.unlock()?;
+        self.take_leave()?;
         Answer::Started.send(answer);
         let (code, clients) = self.until_the_end(&rootfs, running)?;
         self.finish(rootfs)?;
@@ -104,6 +108,14 @@ impl Life<'_> {
             send_packet(&client, &Packet::Exit(code)).unwrap_or_default();
         }
         Ok(code)
+    }
+
+    /// Lets go of whoever started it: from here on there is a file for words.
+    fn take_leave(&self) -> Result<()> {
+        let path = self.container.dir().join("monitor.log");
+        let context = || format!("cannot open {}", path.display());
+        let file = File::options().create(true).append(true).open(&path).context(context)?;
+        rustix::stdio::dup2_stderr(&file).context(context)
     }
 
     fn first_start(&self, locked: &Locked<'_>, first: Option<OwnedFd>) -> Result<(Rootfs, Running)> {
@@ -126,7 +138,7 @@ impl Life<'_> {
         let listener = self.listen()?;
         let started = launching::start(self.container, &record, self.plan, rootfs)?;
         let cgroup = started.cgroup.clone();
-        let pump = Pump::new(started.held, listener, first, log)
+        let pump = Pump::new(started.held, Some(listener), first, Some(log))
             .context(|| "cannot watch the container".to_owned())?;
         let state = &mut record.state;
         state.status = Status::Running;
@@ -140,9 +152,8 @@ impl Life<'_> {
         state.error = String::new();
         state.stopped = false;
         state.cgroup = started.cgroup.as_ref().and_then(|group| serde_json::to_value(group).ok());
-        state.network = started.network;
         locked.write(&record)?;
-        Ok(Running { pump, cgroup, started: Instant::now() })
+        Ok(Running { pump, cgroup, _network: started.network, started: Instant::now() })
     }
 
     fn listen(&self) -> Result<OwnedFd> {
@@ -168,7 +179,7 @@ impl Life<'_> {
             let clients = running.pump.into_clients();
             let oom_killed = running.cgroup.as_ref().is_some_and(|group| group.oom_kills().unwrap_or(0) > 0);
             let record = self.container.read()?;
-            launching::undo(self.container, &record, running.cgroup.as_ref())?;
+            launching::undo(self.container, &record)?;
             let comes_back = self.note_end(code, oom_killed)?;
             if !comes_back {
                 return Ok((code, clients));
@@ -200,7 +211,6 @@ impl Life<'_> {
             state.restarts += u32::from(comes_back);
             state.pid = None;
             state.pid_started = None;
-            state.network = None;
             state.cgroup = None;
             state.exit_code = code.into();
             state.oom_killed = oom_killed;

@@ -15,10 +15,14 @@
 mod launching;
 mod life;
 pub mod log;
+mod networking;
 mod program;
 pub mod protocol;
 mod pump;
 mod stdio;
+
+pub use networking::publish;
+pub use pump::{Held, Pump};
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -133,6 +137,5 @@ fn address(dir: rustix::fd::BorrowedFd<'_>) -> rustix::io::Result<rustix::net::S
 
 /// Undoes what a killed monitor left: its container's network, cgroup, rules.
 pub fn undo_after_a_crash(container: &Container, record: &Record) -> Result<()> {
-    let cgroup = record.state.cgroup.clone().and_then(|group| serde_json::from_value(group).ok());
-    launching::undo(container, record, cgroup.as_ref())
+    launching::undo(container, record)
 }

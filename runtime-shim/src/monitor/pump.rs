@@ -54,9 +54,9 @@ struct Client {
 /// All of it.
 pub struct Pump {
     held: Held,
-    listener: OwnedFd,
+    listener: Option<OwnedFd>,
     clients: Vec<Client>,
-    log: Log,
+    log: Option<Log>,
     log_failed: bool,
     /// What the container has not read yet.
     input: VecDeque<u8>,
@@ -92,7 +92,12 @@ impl<'p> Watch<'p> {
 
 impl Pump {
     /// With somebody attached already, so that nothing is missed.
-    pub fn new(held: Held, listener: OwnedFd, first: Option<OwnedFd>, log: Log) -> io::Result<Pump> {
+    pub fn new(
+        held: Held,
+        listener: Option<OwnedFd>,
+        first: Option<OwnedFd>,
+        log: Option<Log>,
+    ) -> io::Result<Pump> {
         for fd in [&held.output, &held.error, &held.input].into_iter().flatten() {
             rustix::io::ioctl_fionbio(fd, true)?;
         }
@@ -160,7 +165,9 @@ impl Pump {
         if !has_ended {
             watch.add(Source::Process, &self.held.pidfd, PollFlags::IN);
         }
-        watch.add(Source::Listener, &self.listener, PollFlags::IN);
+        if let Some(listener) = &self.listener {
+            watch.add(Source::Listener, listener, PollFlags::IN);
+        }
         if let Some(input) = &self.held.input
             && (!self.input.is_empty() || self.input_ended)
         {
@@ -192,7 +199,8 @@ impl Pump {
 
     fn accept(&mut self) {
         // Whoever it was may have gone again.
-        let Ok(socket) = accept_with(&self.listener, SocketFlags::CLOEXEC) else { return };
+        let Some(listener) = &self.listener else { return };
+        let Ok(socket) = accept_with(listener, SocketFlags::CLOEXEC) else { return };
         if let Err(error) = self.attach(socket) {
             say(&format!("runion: cannot attach: {error}"));
         }
@@ -233,7 +241,8 @@ impl Pump {
 
     /// A log that cannot be written must not stop the container; it is said once.
     fn note(&mut self, write: impl FnOnce(&mut Log) -> io::Result<()>) {
-        if let Err(error) = write(&mut self.log)
+        if let Some(log) = &mut self.log
+            && let Err(error) = write(log)
             && !self.log_failed
         {
             self.log_failed = true;

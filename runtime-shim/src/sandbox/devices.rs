@@ -30,27 +30,17 @@ const fn node(name: &'static str, major: u32, minor: u32) -> Node {
 
 /// Numbers from the kernel's admin-guide/devices.txt; a file under the name
 /// that is anything else is not taken for the device.
-const NODES: [Node; 6] = [
+const NODES: [Node; 7] = [
     node("null", 1, 3),
     node("zero", 1, 5),
     node("full", 1, 7),
     node("random", 1, 8),
     node("urandom", 1, 9),
     node("tty", 5, 0),
+    // Where a command mounts a FUSE file system of its own, in namespaces of
+    // its own.
+    node("fuse", 10, 229),
 ];
-
-/// Where a command that is tried mounts a FUSE file system of its own, in
-/// namespaces of its own.
-const FUSE: Node = node("fuse", 10, 229);
-
-/// Which devices are shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shown {
-    /// A container's.
-    Container,
-    /// And /dev/fuse.
-    Trial,
-}
 
 const LINKS: [(&str, &str); 5] = [
     ("/proc/self/fd", "fd"),
@@ -64,7 +54,7 @@ const LINKS: [(&str, &str); 5] = [
 const TTY_GROUP: &str = "5";
 
 /// Mounts /dev and what belongs into it below the view's `root`.
-pub fn mount(root: BorrowedFd<'_>, shown: Shown) -> Result<()> {
+pub fn mount(root: BorrowedFd<'_>) -> Result<()> {
     let quiet = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let no_devices = quiet | MountAttrFlags::MOUNT_ATTR_NODEV;
     let dev = temporary("755", no_devices, "/dev")?;
@@ -81,8 +71,7 @@ pub fn mount(root: BorrowedFd<'_>, shown: Shown) -> Result<()> {
     let terminals = terminals(quiet).context(|| "cannot mount /dev/pts".to_string())?;
     attach_at(terminals.as_fd(), root, "dev/pts")?;
     mount_queues(root, no_devices)?;
-    let more = Some(&FUSE).filter(|_| shown == Shown::Trial);
-    for node in NODES.iter().chain(more) {
+    for node in &NODES {
         show_node(node, dev.as_fd(), root)?;
     }
     show_console(dev.as_fd(), root)

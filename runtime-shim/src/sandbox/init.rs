@@ -14,8 +14,7 @@ use std::process::Command;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::setpgid;
 
-use super::privileges::Kept;
-use super::{Prepared, Stdin, View, container, privileges, root, supervise};
+use super::{Prepared, View, privileges, root, supervise};
 use crate::failure::{CANNOT_RUN, Context, Failure, NOT_FOUND, OURS, Result};
 use crate::sys::{self, Namespaces, Side};
 
@@ -25,21 +24,14 @@ pub fn run(prepared: &Prepared<'_>, view: OwnedFd) -> u8 {
 }
 
 fn contain(prepared: &Prepared<'_>, view: OwnedFd) -> Result<u8> {
-    let of_image = prepared.trial.container();
-    root::enter(view, &prepared.state.mount_point(), of_image)?;
+    root::enter(view, &prepared.state.mount_point())?;
     // The caller's directory need not exist in a view of other directories.
-    if let Some(container) = of_image {
-        container.settle()?;
-    } else if std::env::set_current_dir(&prepared.directory).is_err() {
+    if std::env::set_current_dir(&prepared.directory).is_err() {
         std::env::set_current_dir("/").context(|| "cannot enter the view's root".to_string())?;
     }
     // Not left to exec: /proc/1/fd of this process is in the command's reach.
     sys::close_others().context(|| "cannot close descriptors".to_string())?;
-    if let Some(container) = of_image {
-        container.filter()?;
-    }
-    privileges::confine(if of_image.is_some() { Kept::Container } else { Kept::Trial })
-        .context(|| "cannot give capabilities up".to_string())?;
+    privileges::confine().context(|| "cannot give capabilities up".to_string())?;
     match sys::clone(Namespaces::NONE) {
         Ok(Side::Child) => std::process::exit(i32::from(execute(prepared).report())),
         Ok(Side::Parent(command)) => {
@@ -63,19 +55,8 @@ fn execute(prepared: &Prepared<'_>) -> Failure {
     if let Err(error) = prepared.signals.restore() {
         return Failure::new(format!("cannot unblock signals: {error}"));
     }
-    let mut command = Command::new(program);
-    command.args(words);
-    let Some(container) = prepared.trial.container() else {
-        return refusal(program, &command.exec(), &prepared.trial.view);
-    };
-    if container.stdin == Stdin::Null {
-        command.stdin(std::process::Stdio::null());
-    }
-    let ready = container.environment().map(|environment| command.env_clear().envs(environment));
-    match ready.map(|_| ()).and_then(|()| container.become_user()) {
-        Ok(()) => container::refusal(program, &command.exec()),
-        Err(failure) => failure,
-    }
+    let error = Command::new(program).args(words).exec();
+    refusal(program, &error, &prepared.trial.view)
 }
 
 /// Makes the command the leader of a process group, so that what it sends to
@@ -100,7 +81,6 @@ fn refusal(program: &OsString, error: &io::Error, view: &View) -> Failure {
         Failure::new(format!("cannot run {name}: not found in the view, or its interpreter is not"));
     match view {
         View::HostRoot => failure.code(NOT_FOUND),
-        View::Image(_) => failure.code(NOT_FOUND),
         View::Union(_) => failure.code(NOT_FOUND).hint(
             "with --lower the command itself must lie in those directories, with its libraries; \
              add a root file system as the last --lower",

@@ -17,7 +17,7 @@ use unionfs::changes;
 
 use super::launch::Gate;
 use super::supervise::Ended;
-use super::{Container, Network, Prepared, Report, View, identity, init, privileges, supervise};
+use super::{Prepared, Report, View, identity, init, privileges, supervise};
 use crate::failure::{Context, Failure, OURS, Result, say};
 use crate::mounting::{self, Options};
 use crate::record::Owners;
@@ -87,9 +87,6 @@ fn keep(prepared: &Prepared<'_>) -> Result<u8> {
 fn dress_upper(prepared: &Prepared<'_>) -> Result<()> {
     let upper = prepared.state.upper();
     let context = || format!("cannot ready {}", upper.display());
-    if let Some(container) = prepared.trial.container() {
-        return dress_as(container, &upper);
-    }
     let Some(lower) = prepared.trial.lowers().into_iter().next() else { return Ok(()) };
     let stat = rustix::fs::stat(&lower).context(|| format!("cannot look at {}", lower.display()))?;
     // Without subordinate ids the owner cannot be given, nor is it shown.
@@ -102,24 +99,10 @@ fn dress_upper(prepared: &Prepared<'_>) -> Result<()> {
     rustix::fs::chmod(&upper, Mode::from_raw_mode(stat.st_mode & 0o7777)).context(context)
 }
 
-/// As the root of an image. Its owner is root's, or nobody's who could be given
-/// it: images have no other.
-fn dress_as(container: &Container, upper: &std::path::Path) -> Result<()> {
-    let context = || format!("cannot read the image index {}", container.index.display());
-    let file = std::fs::File::open(&container.index).context(context)?;
-    let root =
-        unionfs::image::Index::open(&file).and_then(|index| index.attr(index.root())).context(context)?;
-    rustix::fs::chmod(upper, Mode::from_raw_mode(root.mode.into())).context(context)
-}
-
 /// The union the command is to see.
 fn options(prepared: &Prepared<'_>) -> Options {
     let state = &prepared.state;
-    let options = match prepared.trial.container() {
-        Some(container) => Options::image(&container.index, &container.objects),
-        None => Options::new(&prepared.trial.lowers()),
-    };
-    let mut options = options
+    let mut options = Options::new(&prepared.trial.lowers())
         .path("upperdir", &state.upper())
         .path("workdir", &state.work())
         .path("hide", state.dir())
@@ -130,12 +113,7 @@ fn options(prepared: &Prepared<'_>) -> Options {
     if !state.is_kept() {
         options = options.plain("volatile");
     }
-    let of_image = prepared.trial.container().is_some();
-    // An image's ids are those of the namespace it runs in.
-    let is_mapping = |option: &String| option.starts_with("uidmapping=") || option.starts_with("gidmapping=");
-    for option in
-        prepared.identity.mount_options().into_iter().filter(|option| !(of_image && is_mapping(option)))
-    {
+    for option in prepared.identity.mount_options() {
         options = options.plain(&option);
     }
     options
@@ -171,9 +149,7 @@ fn unmake_mount_points(prepared: &Prepared<'_>, made: &[&str]) -> Result<()> {
 
 /// Runs the command in its own namespaces, to its end.
 fn command(prepared: &Prepared<'_>, view: OwnedFd) -> Result<Ended> {
-    let is_alone = prepared.trial.container().is_some_and(|container| container.network == Network::None);
-    let namespaces = Namespaces::SANDBOX.and(if is_alone { Namespaces::NETWORK } else { Namespaces::NONE });
-    match sys::clone(namespaces) {
+    match sys::clone(Namespaces::SANDBOX) {
         Ok(Side::Child) => std::process::exit(i32::from(init::run(prepared, view))),
         Ok(Side::Parent(init)) => {
             drop(view);

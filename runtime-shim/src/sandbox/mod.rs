@@ -13,7 +13,6 @@
 //! die all others in it, the server included; a mount namespace goes with its
 //! last process. Only the state directory can be left over (see `state`).
 
-mod container;
 mod devices;
 pub mod identity;
 mod init;
@@ -21,7 +20,6 @@ mod keeper;
 pub mod launch;
 mod privileges;
 mod root;
-mod seccomp;
 pub mod supervise;
 
 use std::ffi::OsString;
@@ -38,7 +36,6 @@ use crate::record::{Instant, Record, Scope};
 use crate::state::{Fate, State};
 use crate::sys::{Namespaces, SignalSet};
 
-pub use container::{Confined, Container, Network, Privileges, Stdin};
 pub use launch::with_ids_of_a_try;
 pub use root::{attach, file_system};
 
@@ -49,8 +46,6 @@ pub enum View {
     HostRoot,
     /// The union of these directories, topmost first.
     Union(Vec<PathBuf>),
-    /// An image's files.
-    Image(Box<Container>),
 }
 
 /// Who the command is.
@@ -90,14 +85,6 @@ impl Trial {
         match &self.view {
             View::HostRoot => vec![PathBuf::from("/")],
             View::Union(lowers) => lowers.clone(),
-            View::Image(container) => vec![container.index.clone()],
-        }
-    }
-
-    fn container(&self) -> Option<&Container> {
-        match &self.view {
-            View::Image(container) => Some(container),
-            View::HostRoot | View::Union(_) => None,
         }
     }
 
@@ -105,7 +92,7 @@ impl Trial {
         Record {
             scope: match self.view {
                 View::HostRoot => Scope::HostRoot,
-                View::Union(_) | View::Image(_) => Scope::Union,
+                View::Union(_) => Scope::Union,
             },
             lowers: self.lowers(),
             owners: identity.owners(),

@@ -13,16 +13,7 @@ use rustix::thread::{
 /// Left out is what reaches files around the view: mounting, opening by handle
 /// (`DAC_READ_SEARCH`), raw devices, kernel modules, the clock; and what
 /// changes the network, which is the host's.
-const TRIAL: CapabilitySet = DOCKERS
-    .union(CapabilitySet::SYS_PTRACE)
-    .union(CapabilitySet::SYS_NICE)
-    .union(CapabilitySet::SYS_RESOURCE)
-    .union(CapabilitySet::IPC_LOCK)
-    .union(CapabilitySet::IPC_OWNER)
-    .union(CapabilitySet::LEASE);
-
-/// What docker leaves to a container by default.
-const DOCKERS: CapabilitySet = CapabilitySet::CHOWN
+const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::FOWNER)
     .union(CapabilitySet::FSETID)
@@ -35,16 +26,13 @@ const DOCKERS: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::NET_RAW)
     .union(CapabilitySet::SYS_CHROOT)
     .union(CapabilitySet::MKNOD)
-    .union(CapabilitySet::AUDIT_WRITE);
-
-/// Whose list counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
-    /// A command tried over a view.
-    Trial,
-    /// An image's.
-    Container,
-}
+    .union(CapabilitySet::AUDIT_WRITE)
+    .union(CapabilitySet::SYS_PTRACE)
+    .union(CapabilitySet::SYS_NICE)
+    .union(CapabilitySet::SYS_RESOURCE)
+    .union(CapabilitySet::IPC_LOCK)
+    .union(CapabilitySet::IPC_OWNER)
+    .union(CapabilitySet::LEASE);
 
 /// Lets programs executed from here keep all capabilities, whatever their uid:
 /// in a user namespace the mount helper is not always root by number.
@@ -68,19 +56,15 @@ pub fn lend_nothing() -> Result<()> {
 ///
 /// The init does it before it makes the command, so that whoever may trace it
 /// gains nothing.
-pub fn confine(kept: Kept) -> Result<()> {
-    let allowed = match kept {
-        Kept::Trial => TRIAL,
-        Kept::Container => DOCKERS,
-    };
+pub fn confine() -> Result<()> {
     let own = capabilities(None)?;
-    for capability in CapabilitySet::all().difference(allowed).iter() {
+    for capability in CapabilitySet::all().difference(KEPT).iter() {
         // A capability that this kernel does not know cannot be had either.
         if rustix::thread::capability_is_in_bounding_set(capability).unwrap_or(false) {
             remove_capability_from_bounding_set(capability)?;
         }
     }
-    let kept = own.permitted.intersection(allowed);
+    let kept = own.permitted.intersection(KEPT);
     set_capabilities(
         None,
         CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() },

@@ -16,8 +16,7 @@ use rustix::mount::{
     unmount,
 };
 
-use super::devices::Shown;
-use super::{Container, Network, container, devices, identity};
+use super::{devices, identity};
 use crate::failure::{Context, Result};
 use crate::sys;
 
@@ -27,7 +26,7 @@ const READ_ONLY: [&str; 7] =
     ["proc/sys", "proc/sysrq-trigger", "proc/irq", "proc/bus", "proc/fs", "proc/acpi", "proc/scsi"];
 
 /// Mounts `view` and what belongs into it, and makes it the root.
-pub fn enter(view: OwnedFd, mount_point: &Path, of_image: Option<&Container>) -> Result<()> {
+pub fn enter(view: OwnedFd, mount_point: &Path) -> Result<()> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .map_err(|errno| identity::cannot_mount(errno, "make the mounts private"))?;
     let here = openat(CWD, mount_point, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
@@ -39,14 +38,7 @@ pub fn enter(view: OwnedFd, mount_point: &Path, of_image: Option<&Container>) ->
     let root = root.as_fd();
     mount_proc(root)?;
     mount_sys(root)?;
-    devices::mount(root, if of_image.is_some() { Shown::Container } else { Shown::Trial })?;
-    if let Some(of_image) = of_image {
-        container::mask(root)?;
-        if of_image.network == Network::Host {
-            container::lend_file(root, "resolv.conf")?;
-            container::lend_file(root, "hosts")?;
-        }
-    }
+    devices::mount(root)?;
     pivot(root).context(|| "cannot make the view the root".to_string())
 }
 

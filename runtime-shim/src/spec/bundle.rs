@@ -21,8 +21,6 @@ pub struct Host<'a> {
     pub pids: BTreeMap<String, i32>,
     /// Whether the ids are mapped by the monitor's own user namespace.
     pub is_mapped: bool,
-    /// Whether cgroups can be mounted and limited.
-    pub has_cgroups: bool,
 }
 
 /// Of /proc and /sys, what tells of the host, as docker hides it.
@@ -56,7 +54,7 @@ pub fn of(container: &Container, record: &Record, volumes: &Volumes, host: &Host
         root: Some(Root { path: container.rootfs(), readonly: config.read_only }),
         hostname: (config.uts != Mode::Host).then(|| record.hostname().to_owned()),
         domainname: config.domainname.clone(),
-        mounts: mounts(container, record, volumes, host)?,
+        mounts: mounts(container, record, volumes),
         hooks: None,
         annotations: config.annotations.clone(),
         linux: Some(linux(record, host)?),
@@ -118,7 +116,7 @@ fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount
     }
 }
 
-fn mounts(container: &Container, record: &Record, volumes: &Volumes, host: &Host<'_>) -> Result<Vec<Mount>> {
+fn mounts(container: &Container, record: &Record, volumes: &Volumes) -> Vec<Mount> {
     let config = &record.config;
     let shm = format!("size={}", config.shm_size.unwrap_or(SHM_SIZE));
     let sys = if config.privileged { "rw" } else { "ro" };
@@ -135,9 +133,7 @@ fn mounts(container: &Container, record: &Record, volumes: &Volumes, host: &Host
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm]),
     ];
-    if host.has_cgroups {
-        mounts.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", sys]));
-    }
+    mounts.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", sys]));
     for wish in &config.mounts {
         mounts.push(match wish {
             Wish::Mount(mount) => mount.clone(),
@@ -166,7 +162,7 @@ fn mounts(container: &Container, record: &Record, volumes: &Volumes, host: &Host
     // What lies upon another comes after it.
     let depth = |mount: &Mount| mount.destination.components().count();
     mounts.sort_by_key(depth);
-    Ok(mounts)
+    mounts
 }
 
 fn linux(record: &Record, host: &Host<'_>) -> Result<Linux> {
@@ -184,8 +180,8 @@ fn linux(record: &Record, host: &Host<'_>) -> Result<Linux> {
         uid_mappings: config.uid_map.clone(),
         gid_mappings: config.gid_map.clone(),
         devices: config.devices.clone(),
-        cgroups_path: host.has_cgroups.then(|| cgroup_path(record)),
-        resources: host.has_cgroups.then(|| resources(config)),
+        cgroups_path: Some(cgroup_path(record)),
+        resources: Some(resources(config)),
         seccomp: seccomp::of(config)?,
         sysctl: sysctls(config),
         masked_paths: masked(&MASKED),
@@ -195,7 +191,7 @@ fn linux(record: &Record, host: &Host<'_>) -> Result<Linux> {
 }
 
 /// Which cgroup a container is in.
-fn cgroup_path(record: &Record) -> PathBuf {
+pub fn cgroup_path(record: &Record) -> PathBuf {
     let parent = record.config.cgroup_parent.as_deref().unwrap_or("/runion");
     PathBuf::from("/").join(parent).join(&record.id)
 }

@@ -11,8 +11,9 @@ use layerstore::document::Execution;
 
 use super::{capabilities, device, mount, network, rlimit};
 use crate::bundle::IdMapping;
+use crate::cgroup::flags::AllLimits;
 use crate::container::{Config, Driver, Lifetime, Mode, Restart, RestartPolicy, Stdin};
-use crate::failure::{Context, Failure, Result};
+use crate::failure::{Context, Failure, Result, say};
 
 /// Flags of `run` and `create`.
 #[derive(Args)]
@@ -176,6 +177,9 @@ pub struct Flags {
     #[command(flatten)]
     network: network::Flags,
 
+    #[command(flatten)]
+    limits: AllLimits,
+
     /// How the root is made
     #[arg(long, value_enum, default_value_t = Driver::Fuse, value_name = "DRIVER")]
     storage_driver: Driver,
@@ -272,12 +276,16 @@ impl Flags {
             rlimits: self.ulimit.iter().map(|text| rlimit::parse(text)).collect::<Result<_>>()?,
             sysctls: pairs(&self.sysctl, "sysctl")?,
             oom_score_adj: self.oom_score_adj,
+            resources: self.limits.resources()?,
             cgroup_parent: self.cgroup_parent.clone(),
             ..Config::default()
         };
         self.network.apply(&mut config, image, find)?;
         self.log(&mut config)?;
         self.check(&config)?;
+        for caution in self.limits.cautions() {
+            say(&format!("WARNING: {caution}"));
+        }
         Ok(config)
     }
 
@@ -346,21 +354,7 @@ impl Flags {
         for pair in &image.env {
             super::bundle::set(&mut env, pair);
         }
-        let lines = self.env_file.iter().map(|path| lines(path)).collect::<Result<Vec<_>>>()?;
-        for pair in lines.iter().flatten().chain(&self.env) {
-            let name = pair.split('=').next().unwrap_or_default();
-            if name.is_empty() || pair.contains('\0') {
-                return Err(Failure::new(format!("invalid environment variable: {pair:?}")));
-            }
-            match pair.contains('=') {
-                true => super::bundle::set(&mut env, pair),
-                // A name alone has the caller's value, or there is no such variable.
-                false => match std::env::var_os(pair) {
-                    Some(value) => super::bundle::set(&mut env, &format!("{pair}={}", text(pair, &value)?)),
-                    None => env.retain(|known| known.split('=').next() != Some(pair)),
-                },
-            }
-        }
+        add_environment(&mut env, &self.env_file, &self.env)?;
         Ok(env)
     }
 
@@ -402,6 +396,27 @@ impl Flags {
         }
         Ok(())
     }
+}
+
+/// Adds variables of files, and then others: `NAME=value`, or a name alone for
+/// the caller's own.
+pub fn add_environment(env: &mut Vec<String>, files: &[PathBuf], more: &[String]) -> Result<()> {
+    let lines = files.iter().map(|path| lines(path)).collect::<Result<Vec<_>>>()?;
+    for pair in lines.iter().flatten().chain(more) {
+        let name = pair.split('=').next().unwrap_or_default();
+        if name.is_empty() || pair.contains('\0') {
+            return Err(Failure::new(format!("invalid environment variable: {pair:?}")));
+        }
+        match pair.contains('=') {
+            true => super::bundle::set(env, pair),
+            // A name alone has the caller's value, or there is no such variable.
+            false => match std::env::var_os(pair) {
+                Some(value) => super::bundle::set(env, &format!("{pair}={}", text(pair, &value)?)),
+                None => env.retain(|known| known.split('=').next() != Some(pair)),
+            },
+        }
+    }
+    Ok(())
 }
 
 /// What `--security-opt` says.

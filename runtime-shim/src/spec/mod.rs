@@ -9,7 +9,7 @@
 //! | [`user`] | who a command is, by the container's own tables |
 
 pub mod bundle;
-mod capabilities;
+pub mod capabilities;
 mod device;
 pub mod flags;
 mod mount;

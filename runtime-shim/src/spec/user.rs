@@ -51,7 +51,8 @@ fn look_up(users: &Table, groups: &Table, user: &str, more: &[String]) -> Result
     let login = row.map_or("", |row| field(row, 0));
     let is_member =
         |row: &&Vec<String>| field(row, 3).split(',').any(|member| !login.is_empty() && member == login);
-    let mut further: Vec<u32> = Vec::new();
+    // Its own group among them: giving all others up must not give more.
+    let mut further: Vec<u32> = vec![gid];
     if group.is_none() {
         further.extend(groups.iter().filter(is_member).filter_map(|row| number(field(row, 2))));
     }
@@ -118,15 +119,15 @@ mod tests {
 
     #[test]
     fn users_are_found_as_docker_finds_them() {
-        assert_eq!(find("", &[]), Some((0, 0, vec![], "/root".into())));
-        assert_eq!(find("user", &[]), Some((7, 8, vec![9], "/home/user".into())));
-        assert_eq!(find("7", &[]), Some((7, 8, vec![9], "/home/user".into())));
-        assert_eq!(find("user:adm", &[]), Some((7, 4, vec![], "/home/user".into())));
-        assert_eq!(find("user:12", &["adm", "5"]), Some((7, 12, vec![4, 5], "/home/user".into())));
+        assert_eq!(find("", &[]), Some((0, 0, vec![0], "/root".into())));
+        assert_eq!(find("user", &[]), Some((7, 8, vec![8, 9], "/home/user".into())));
+        assert_eq!(find("7", &[]), Some((7, 8, vec![8, 9], "/home/user".into())));
+        assert_eq!(find("user:adm", &[]), Some((7, 4, vec![4], "/home/user".into())));
+        assert_eq!(find("user:12", &["adm", "5"]), Some((7, 12, vec![4, 5, 12], "/home/user".into())));
         // A name that is a number is a name first.
-        assert_eq!(find("9", &[]), Some((70, 71, vec![], "/n".into())));
-        assert_eq!(find("1234", &[]), Some((1234, 0, vec![], "/".into())));
-        assert_eq!(find("7:", &[]), Some((7, 8, vec![9], "/home/user".into())));
+        assert_eq!(find("9", &[]), Some((70, 71, vec![71], "/n".into())));
+        assert_eq!(find("1234", &[]), Some((1234, 0, vec![0], "/".into())));
+        assert_eq!(find("7:", &[]), Some((7, 8, vec![8, 9], "/home/user".into())));
     }
 
     #[test]

@@ -88,20 +88,22 @@ impl List {
         };
         let shown = records.iter().filter(is_shown).filter(|record| filters.apply(record));
         let now = time::now();
-        let rows: Vec<Value> =
-            shown.take(last.unwrap_or(usize::MAX)).map(|record| self.row(record, now)).collect();
+        let rows: Vec<Value> = shown
+            .take(last.unwrap_or(usize::MAX))
+            .map(|record| self.row(store, record, now))
+            .collect::<Result<_>>()?;
         format.print(&HEADERS, &rows)?;
         Ok(0)
     }
 
-    fn row(&self, record: &Record, now: i64) -> Value {
+    fn row(&self, store: &Store, record: &Record, now: i64) -> Result<Value> {
         let created = time::parse(Some(&record.created));
         let words = record.words().join(" ");
         let command = if self.no_trunc { words } else { shortened(&words, 20) };
         let labels: Vec<String> =
             record.config.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let volumes = record.config.mounts.iter().filter(|wish| matches!(wish, Wish::Volume { .. })).count();
-        json!({
+        Ok(json!({
             "ID": if self.no_trunc { record.id.as_str() } else { record.short() },
             "Image": image(record),
             "Command": format!("\"{command}\""),
@@ -109,14 +111,14 @@ impl List {
             "CreatedAt": time::local(created),
             "Status": status(record, now),
             "State": record.state.status.word(),
-            "Ports": crate::cli::container::ports(record),
+            "Ports": super::network::ports(record, &super::network::endpoints(store, record)?),
             "Names": record.name,
             "Labels": labels.join(","),
             "Mounts": mounts(record, self.no_trunc),
-            "Networks": crate::cli::container::networks(record).join(","),
+            "Networks": super::network::names(record).join(","),
             "LocalVolumes": volumes.to_string(),
             "Size": "0B",
-        })
+        }))
     }
 }
 
@@ -224,7 +226,7 @@ fn holds(record: &Record, key: &str, value: &str) -> bool {
                     || mount.source.as_ref().is_some_and(|source| source.as_os_str() == value)
             }
         }),
-        "network" => crate::cli::container::networks(record).iter().any(|name| name == value),
+        "network" => super::network::names(record).iter().any(|name| name == value),
         _ => false,
     }
 }

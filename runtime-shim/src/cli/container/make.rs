@@ -27,9 +27,13 @@ pub struct Words {
     #[command(flatten)]
     access: remote::Access,
 
-    /// The image, then the command and its arguments; the image's own where there are none
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "IMAGE")]
-    words: Vec<OsString>,
+    /// The image; with --rootfs the command
+    #[arg(value_name = "IMAGE")]
+    first: Option<OsString>,
+
+    /// The command and its arguments; the image's own where there are none
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    rest: Vec<OsString>,
 }
 
 /// Whether whoever starts the container stays attached to it.
@@ -44,7 +48,8 @@ pub enum Starter {
 impl Words {
     /// Makes the container, its anonymous volumes and its id's file.
     pub fn make(&self, store: &Store, starter: Starter) -> Result<Container> {
-        let words = self.words.iter().map(|word| text(word)).collect::<Result<Vec<String>>>()?;
+        let words = self.first.iter().chain(&self.rest);
+        let words = words.map(|word| text(word)).collect::<Result<Vec<String>>>()?;
         let containers = Containers::open(store.root())?;
         let find = |name: &str| containers.find(name).map(|container| container.id().to_owned());
         let (image, command) = match (&self.flags.rootfs, words.split_first()) {

@@ -5,18 +5,23 @@
 
 mod attach;
 mod create;
+mod exec;
 mod find;
+pub mod inspect;
 mod kill;
 mod list;
 mod logs;
 mod make;
+mod network;
 mod pause;
+mod prune;
 mod remove;
 mod rename;
 mod restart;
 mod run;
 mod start;
 mod stop;
+mod top;
 mod wait;
 
 use std::path::PathBuf;
@@ -24,7 +29,6 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use super::image::open_store;
-use crate::container::{Mode, Record};
 use crate::failure::Result;
 
 /// The commands as they are called alone: `runion ps`, `runion stop`.
@@ -42,8 +46,11 @@ pub enum Alone {
     Ps(list::List),
     Logs(logs::Logs),
     Attach(attach::Attach),
+    Exec(exec::Exec),
     Wait(wait::Wait),
     Rename(rename::Rename),
+    Top(top::Top),
+    Port(network::Port),
 }
 
 /// Manage containers; each command can be called alone as well
@@ -63,8 +70,13 @@ pub enum Grouped {
     Ls(list::List),
     Logs(logs::Logs),
     Attach(attach::Attach),
+    Exec(exec::Exec),
     Wait(wait::Wait),
     Rename(rename::Rename),
+    Top(top::Top),
+    Port(network::Port),
+    Inspect(super::inspect::OfKind),
+    Prune(prune::Prune),
 }
 
 impl Alone {
@@ -83,9 +95,12 @@ impl Alone {
             Alone::Rm(arguments) => arguments.run(&open_store(root)?),
             Alone::Ps(arguments) => arguments.run(&open_store(root)?),
             Alone::Logs(arguments) => arguments.run(&open_store(root)?),
+            Alone::Exec(arguments) => arguments.run(&open_store(root)?),
             Alone::Attach(arguments) => arguments.run(&open_store(root)?),
             Alone::Wait(arguments) => arguments.run(&open_store(root)?),
             Alone::Rename(arguments) => arguments.run(&open_store(root)?),
+            Alone::Top(arguments) => arguments.run(&open_store(root)?),
+            Alone::Port(arguments) => arguments.run(&open_store(root)?),
         }
     }
 }
@@ -105,26 +120,17 @@ impl Grouped {
             Grouped::Rm(arguments) => Alone::Rm(arguments),
             Grouped::Ls(arguments) => Alone::Ps(arguments),
             Grouped::Logs(arguments) => Alone::Logs(arguments),
+            Grouped::Exec(arguments) => Alone::Exec(arguments),
             Grouped::Attach(arguments) => Alone::Attach(arguments),
             Grouped::Wait(arguments) => Alone::Wait(arguments),
             Grouped::Rename(arguments) => Alone::Rename(arguments),
+            Grouped::Top(arguments) => Alone::Top(arguments),
+            Grouped::Port(arguments) => Alone::Port(arguments),
+            Grouped::Inspect(arguments) => {
+                return arguments.run(&open_store(root)?, super::inspect::Kind::Container);
+            }
+            Grouped::Prune(arguments) => return arguments.run(&open_store(root)?),
         };
         alone.run(root)
     }
-}
-
-/// Its networks' names.
-fn networks(record: &Record) -> Vec<String> {
-    vec![match &record.config.network {
-        Mode::Default | Mode::Private => "bridge".to_owned(),
-        Mode::None => "none".to_owned(),
-        Mode::Host => "host".to_owned(),
-        Mode::Container(id) => format!("container:{id}"),
-        Mode::Named(name) => name.clone(),
-    }]
-}
-
-/// Its ports, in docker's words.
-fn ports(_record: &Record) -> String {
-    String::new()
 }

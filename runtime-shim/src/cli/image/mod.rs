@@ -11,7 +11,7 @@ pub mod find;
 mod fsck;
 mod history;
 mod import;
-mod inspect;
+pub mod inspect;
 mod list;
 mod load;
 mod prune;
@@ -45,7 +45,6 @@ pub enum Alone {
     Rmi(remove::Remove),
     Prune(prune::Prune),
     History(history::History),
-    Inspect(inspect::Inspect),
     Diff(diff::Diff),
     Df(df::Df),
     Fsck(fsck::Fsck),
@@ -71,7 +70,7 @@ pub enum Grouped {
     Rm(remove::Remove),
     Prune(prune::Prune),
     History(history::History),
-    Inspect(inspect::Inspect),
+    Inspect(super::inspect::OfKind),
     Diff(diff::Diff),
     Tree(list::Tree),
     Pull(remote::pull::Pull),
@@ -97,7 +96,6 @@ impl Alone {
             Alone::Rmi(arguments) => arguments.run(&open_store(root)?),
             Alone::Prune(arguments) => arguments.run(&open_store(root)?),
             Alone::History(arguments) => arguments.run(&open_store(root)?),
-            Alone::Inspect(arguments) => arguments.run(&open_store(root)?, inspect::Missing::Object),
             Alone::Diff(arguments) => arguments.run(&open_store(root)?),
             Alone::Df(arguments) => arguments.run(&open_store(root)?),
             Alone::Fsck(arguments) => arguments.run(&open_store(root)?),
@@ -110,7 +108,7 @@ impl Grouped {
     pub fn run(self, root: Option<PathBuf>) -> Result<u8> {
         let alone = match self {
             Grouped::Inspect(arguments) => {
-                return arguments.run(&open_store(root)?, inspect::Missing::Image);
+                return arguments.run(&open_store(root)?, super::inspect::Kind::Image);
             }
             Grouped::Tree(arguments) => return arguments.run(&open_store(root)?),
             Grouped::Ls(arguments) => Alone::Images(arguments),
