@@ -21,6 +21,7 @@ mod cli;
 mod commit;
 mod container;
 mod failure;
+mod files;
 mod monitor;
 // The monitor that calls it is not here yet.
 #[allow(dead_code, unused_imports)]
