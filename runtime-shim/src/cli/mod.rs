@@ -10,6 +10,7 @@ mod image;
 mod inspect;
 mod oci;
 mod try_;
+mod volume;
 
 use std::path::PathBuf;
 
@@ -41,6 +42,8 @@ enum Verb {
     Alone(Box<image::Alone>),
     #[command(subcommand)]
     Image(Box<image::Grouped>),
+    #[command(subcommand)]
+    Volume(Box<volume::Volumes>),
 }
 
 const EXIT_CODES: &str = "Exit codes: 125 for a command line that means nothing; of `try`: 125 when runion itself \
@@ -64,6 +67,7 @@ pub fn run() -> u8 {
         Verb::Try(arguments) => arguments.run(),
         Verb::Alone(verb) => verb.run(cli.root),
         Verb::Image(verb) => verb.run(cli.root),
+        Verb::Volume(verb) => verb.run(cli.root),
     };
     outcome.unwrap_or_else(|failure| failure.report())
 }

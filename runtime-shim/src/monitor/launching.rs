@@ -39,6 +39,7 @@ pub struct Started {
 /// Starts it: every step, or none.
 pub fn start(container: &Container, record: &Record, plan: &Plan, rootfs: &Rootfs) -> Result<Started> {
     let volumes = Volumes::open(container.store());
+    volumes.ready(record, rootfs.root())?;
     let host = spec::bundle::Host {
         root: rootfs.root(),
         pids: pids(container, record)?,

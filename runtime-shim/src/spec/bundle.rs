@@ -54,7 +54,7 @@ pub fn of(container: &Container, record: &Record, volumes: &Volumes, host: &Host
         root: Some(Root { path: container.rootfs(), readonly: config.read_only }),
         hostname: (config.uts != Mode::Host).then(|| record.hostname().to_owned()),
         domainname: config.domainname.clone(),
-        mounts: mounts(container, record, volumes),
+        mounts: mounts(container, record, volumes)?,
         hooks: None,
         annotations: config.annotations.clone(),
         linux: Some(linux(record, host)?),
@@ -116,7 +116,7 @@ fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount
     }
 }
 
-fn mounts(container: &Container, record: &Record, volumes: &Volumes) -> Vec<Mount> {
+fn mounts(container: &Container, record: &Record, volumes: &Volumes) -> Result<Vec<Mount>> {
     let config = &record.config;
     let shm = format!("size={}", config.shm_size.unwrap_or(SHM_SIZE));
     let sys = if config.privileged { "rw" } else { "ro" };
@@ -137,13 +137,7 @@ fn mounts(container: &Container, record: &Record, volumes: &Volumes) -> Vec<Moun
     for wish in &config.mounts {
         mounts.push(match wish {
             Wish::Mount(mount) => mount.clone(),
-            Wish::Volume { name, destination, options, .. } => Mount {
-                destination: destination.clone(),
-                kind: Some("bind".to_owned()),
-                source: Some(volumes.data(name)),
-                options: options.clone(),
-                ..Mount::default()
-            },
+            Wish::Volume { name, destination, options, .. } => volumes.mount(name, destination, options)?,
         });
     }
     for name in ["hosts", "hostname", "resolv.conf"] {
@@ -162,7 +156,7 @@ fn mounts(container: &Container, record: &Record, volumes: &Volumes) -> Vec<Moun
     // What lies upon another comes after it.
     let depth = |mount: &Mount| mount.destination.components().count();
     mounts.sort_by_key(depth);
-    mounts
+    Ok(mounts)
 }
 
 fn linux(record: &Record, host: &Host<'_>) -> Result<Linux> {

@@ -12,7 +12,7 @@ use layerstore::document::Execution;
 use super::{capabilities, device, mount, network, rlimit};
 use crate::bundle::IdMapping;
 use crate::cgroup::flags::AllLimits;
-use crate::container::{Config, Driver, Lifetime, Mode, Restart, RestartPolicy, Stdin};
+use crate::container::{Config, Driver, Lifetime, Mode, Restart, RestartPolicy, Stdin, Wish};
 use crate::failure::{Context, Failure, Result, say};
 
 /// Flags of `run` and `create`.
@@ -45,6 +45,10 @@ pub struct Flags {
     /// Mount a directory of the host's or a volume: [SOURCE:]TARGET[:OPTIONS]
     #[arg(long, short, value_name = "VOLUME")]
     volume: Vec<String>,
+
+    /// Mount what another container has mounted: NAME[:ro]
+    #[arg(long, value_name = "CONTAINER")]
+    pub volumes_from: Vec<String>,
 
     /// The same in words: type=bind|volume|tmpfs,source=…,target=…[,readonly]
     #[arg(long, value_name = "MOUNT")]
@@ -232,6 +236,7 @@ impl Flags {
         image: &Execution,
         words: &[String],
         find: &dyn Fn(&str) -> Result<String>,
+        from: &[Wish],
     ) -> Result<Config> {
         let mode = |flag: &Option<String>, name, takes: &[&str]| mode(flag.as_deref(), name, takes, find);
         let (entrypoint, command) = self.command(image, words)?;
@@ -256,7 +261,7 @@ impl Flags {
             stop_timeout: self.stop_timeout.or(image.stop_timeout),
             lifetime: if self.rm { Lifetime::Removed } else { Lifetime::Stays },
             restart: restart(&self.restart)?,
-            mounts: mount::parse(&self.volume, &self.mount, &self.tmpfs, image)?,
+            mounts: mount::parse(&self.volume, &self.mount, &self.tmpfs, from, image)?,
             read_only: self.read_only,
             shm_size: self.shm_size.as_deref().map(|text| bytes(text, "shm-size")).transpose()?,
             pid: mode(&self.pid, "pid", &["host", "private"])?,

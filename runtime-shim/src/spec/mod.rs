@@ -12,7 +12,7 @@ pub mod bundle;
 pub mod capabilities;
 mod device;
 pub mod flags;
-mod mount;
+pub mod mount;
 mod network;
 mod rlimit;
 mod seccomp;

@@ -9,11 +9,13 @@ use crate::container::Wish;
 use crate::failure::{Context, Failure, OURS, Result};
 use crate::volume;
 
-/// All that is to be mounted, each target once.
+/// All that is to be mounted, each target once: what was typed, what `from`
+/// other containers is lent, what the image asks for, the first that has it.
 pub fn parse(
     volumes: &[String],
     mounts: &[String],
     tmpfs: &[String],
+    from: &[Wish],
     image: &Execution,
 ) -> Result<Vec<Wish>> {
     let mut wishes = Vec::new();
@@ -33,6 +35,11 @@ pub fn parse(
             return Err(Failure::as_docker(format!("Duplicate mount point: {shown}")).code(OURS));
         }
     }
+    for lent in from {
+        if !wishes.iter().any(|wish| target(wish) == target(lent)) {
+            wishes.push(lent.clone());
+        }
+    }
     for path in image.volumes.keys() {
         let destination = clean(path)?;
         if !wishes.iter().any(|wish| target(wish) == destination) {
@@ -46,6 +53,42 @@ pub fn parse(
         }
     }
     Ok(wishes)
+}
+
+/// How a container's mounts are another's: `NAME[:ro|rw]`, and what a word
+/// there makes of them.
+pub fn lent(text: &str) -> Result<(&str, Option<&str>)> {
+    match text.split_once(':') {
+        None => Ok((text, None)),
+        Some((name, word @ ("ro" | "rw"))) if !name.is_empty() => Ok((name, Some(word))),
+        Some(_) => {
+            Err(Failure::as_docker(format!("invalid mode or container for --volumes-from: {text}"))
+                .code(OURS))
+        }
+    }
+}
+
+/// A container's mounts for another. Temporary file systems are each one's own;
+/// a volume is filled by whose it was.
+pub fn lend(mounts: &[Wish], word: Option<&str>) -> Vec<Wish> {
+    let mut lent: Vec<Wish> = mounts
+        .iter()
+        .filter(|wish| !matches!(wish, Wish::Mount(mount) if mount.kind.as_deref() == Some("tmpfs")))
+        .cloned()
+        .collect();
+    for wish in &mut lent {
+        let options = match wish {
+            Wish::Mount(mount) => &mut mount.options,
+            Wish::Volume { options, fill, .. } => {
+                *fill = false;
+                options
+            }
+        };
+        if word == Some("ro") && !options.iter().any(|option| option == "ro") {
+            options.push("ro".to_owned());
+        }
+    }
+    lent
 }
 
 /// Where a wish is mounted.
@@ -286,8 +329,15 @@ mod tests {
         let mut image = Execution::default();
         image.volumes.insert("/data".to_owned(), Default::default());
         let owned = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        assert_eq!(parse(&owned(&["x:/data/"]), &[], &[], &image).unwrap().len(), 1);
-        assert_eq!(parse(&[], &[], &owned(&["/tmp:size=1m"]), &image).unwrap().len(), 2);
-        assert!(parse(&owned(&["x:/a", "y:/a"]), &[], &[], &image).is_err());
+        assert_eq!(parse(&owned(&["x:/data/"]), &[], &[], &[], &image).unwrap().len(), 1);
+        assert_eq!(parse(&[], &[], &owned(&["/tmp:size=1m"]), &[], &image).unwrap().len(), 2);
+        assert!(parse(&owned(&["x:/a", "y:/a"]), &[], &[], &[], &image).is_err());
+        let others = parse(&owned(&["x:/data", "/etc:/b"]), &[], &owned(&["/t"]), &[], &image).unwrap();
+        let lent = lend(&others, Some("ro"));
+        assert_eq!(lent.len(), 2, "a temporary file system is not lent");
+        let all = parse(&owned(&["y:/b"]), &[], &[], &lent, &image).unwrap();
+        assert_eq!(all.len(), 2);
+        let Some(Wish::Volume { name, options, fill, .. }) = all.get(1) else { panic!() };
+        assert_eq!((name.as_str(), *fill, options.last().map(String::as_str)), ("x", false, Some("ro")));
     }
 }

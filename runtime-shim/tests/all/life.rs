@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
-use crate::world::{World, until};
+use crate::stage::{World, until};
 
 #[test]
 fn a_container_lives_as_dockers_do() {

@@ -14,4 +14,6 @@ mod process;
 mod remote;
 mod run;
 mod setup;
+mod stage;
+mod volumes;
 mod world;

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use crate::setup::runion;
-use crate::world::World;
+use crate::stage::World;
 
 #[test]
 fn an_image_runs_as_it_says() {

@@ -1,165 +1,140 @@
-//! A store with images for containers to be made of, and a network namespace to
-//! run them in: nothing of a test reaches the host's.
+//! A store with an image of busybox, and containers of it.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 
-use crate::setup::{Scratch, can_mount, runion};
+use crate::setup::{Scratch, can_mount, runion, stderr, stdout};
 
-/// A store with an image `box`: busybox, some users, and a link for a directory.
+/// How containers of these tests are run.
+const RUNTIME: [&str; 2] = ["--network", "none"];
+
+/// A store with the image `box`: busybox, and `/data` with one file of every
+/// kind.
 pub struct World {
     pub scratch: Scratch,
-    /// Holds the network namespace.
-    holder: Child,
 }
 
 impl World {
-    /// `None`, and why, where it cannot be.
+    /// None where this machine cannot run it; says why.
     pub fn new(name: &str) -> Option<World> {
         if !can_mount() {
             return None;
         }
-        let busybox = Path::new("/bin/busybox");
-        if !busybox.exists() {
-            println!("skipped: busybox is not installed");
-            return None;
+        for program in ["/bin/busybox"] {
+            if !Path::new(program).exists() {
+                println!("skipped: no {program} (apt-get install busybox-static)");
+                return None;
+            }
         }
-        let scratch = Scratch::new(name);
-        let root = scratch.join("root");
-        for dir in ["bin", "etc", "tmp", "data/deep"] {
-            fs::create_dir_all(root.join(dir)).unwrap();
-        }
-        fs::copy(busybox, root.join("bin/busybox")).unwrap();
-        let applets = Command::new(busybox).arg("--list").output().unwrap();
-        for applet in String::from_utf8(applets.stdout).unwrap().lines().filter(|applet| *applet != "busybox")
-        {
-            std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
-        }
-        fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nuser:x:7:8::/home/user:/bin/sh\n")
-            .unwrap();
-        fs::write(root.join("etc/group"), "root:x:0:\nown:x:8:\nmore:x:9:user\n").unwrap();
-        fs::write(root.join("data/file"), "of the image\n").unwrap();
-        std::os::unix::fs::symlink("/etc", root.join("link")).unwrap();
-        let archive = scratch.join("root.tar");
-        let tar = Command::new("tar")
-            .args(["--owner=0", "--group=0", "-cf"])
-            .arg(&archive)
-            .arg("-C")
-            .arg(&root)
-            .arg(".")
-            .status();
-        assert!(tar.unwrap().success());
-        let mut holder = Command::new("unshare")
-            .args(["--net", "--", "sh", "-c", "echo ready; exec sleep 3600"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut ready = String::new();
-        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-        assert_eq!(ready, "ready\n");
-        let world = World { scratch, holder };
-        let changes =
-            ["-c", "CMD [\"/bin/sh\", \"-c\", \"echo the image says $WHAT\"]", "-c", "ENV WHAT=hello"];
-        let mut import = world.command(&["import"]);
-        let imported = import.args(changes).arg(&archive).arg("box").output().unwrap();
-        assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
+        let world = World { scratch: Scratch::new(name) };
+        let archive = world.archive();
+        let imported =
+            world.command(&["import", "-c", "CMD [\"/bin/sh\"]"]).arg(&archive).arg("box").output();
+        let imported = imported.unwrap();
+        assert!(imported.status.success(), "{}", stderr(&imported));
         Some(world)
     }
 
-    /// `runion`, over this store.
-    pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.in_namespace("runion");
-        command.arg("--root").arg(self.scratch.join("store")).args(arguments);
-        command
-    }
-
-    /// Another program in the same network namespace; `runion` is the one under
-    /// test.
-    pub fn in_namespace(&self, program: &str) -> Command {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/proc/{}/ns/net", self.holder.id())).arg("--");
-        match program {
-            "runion" => command.arg(runion()),
-            other => command.arg(other),
-        };
-        command.env("TMPDIR", self.scratch.path()).env("HOME", self.scratch.path());
-        command.env_remove("XDG_CACHE_HOME").env_remove("RUNION_ROOT").stdin(Stdio::null());
-        command
-    }
-
-    /// `runion run --rm` of these.
-    pub fn run(&self, arguments: &[&str]) -> Output {
-        self.command(&["run", "--rm", "--pull", "never"]).args(arguments).output().unwrap()
-    }
-
-    /// What such a run printed; it must succeed.
-    pub fn says(&self, arguments: &[&str]) -> String {
-        succeeded(arguments, &self.run(arguments))
-    }
-
-    /// What a command printed; it must succeed.
-    pub fn ok(&self, arguments: &[&str]) -> String {
-        succeeded(arguments, &self.command(arguments).output().unwrap())
-    }
-
-    /// What a command said on stderr; it must fail.
-    pub fn fails(&self, arguments: &[&str]) -> String {
-        let output = self.command(arguments).output().unwrap();
-        assert!(!output.status.success(), "{arguments:?} succeeds");
-        String::from_utf8_lossy(&output.stderr).into_owned()
-    }
-
-    /// One field of a container, by a template.
-    pub fn field(&self, container: &str, template: &str) -> String {
-        self.ok(&["container", "inspect", "-f", template, container]).trim_end().to_owned()
-    }
-
-    /// What must be true of the host when no container runs any more: processes
-    /// and mounts that name this store.
-    pub fn left(&self) -> Vec<String> {
-        let store = self.scratch.join("store").display().to_string();
-        let mut found = Vec::new();
-        for entry in fs::read_dir("/proc").unwrap().flatten() {
-            let words = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            if String::from_utf8_lossy(&words).contains(&store) {
-                found.push(String::from_utf8_lossy(&words).replace('\0', " "));
-            }
+    fn archive(&self) -> PathBuf {
+        let root = self.scratch.join("root");
+        for dir in ["bin", "etc", "tmp", "data/sub"] {
+            fs::create_dir_all(root.join(dir)).unwrap();
         }
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        found.extend(mounts.lines().filter(|line| line.contains(&store)).map(str::to_owned));
-        found
+        fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
+        for applet in [
+            "sh", "cat", "cp", "chmod", "chown", "echo", "id", "ln", "ls", "mkdir", "mkfifo", "mv",
+            "readlink", "rm", "rmdir", "sleep", "stat", "tar", "test", "touch", "true", "find", "sort",
+            "mknod", "seq", "head", "kill",
+        ] {
+            symlink("busybox", root.join("bin").join(applet)).unwrap();
+        }
+        fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\n").unwrap();
+        let data = root.join("data");
+        fs::write(data.join("file"), "of the image\n").unwrap();
+        fs::hard_link(data.join("file"), data.join("sub/other")).unwrap();
+        symlink("/etc/passwd", data.join("link")).unwrap();
+        let script = "mknod \"$1/device\" c 1 3; mkfifo \"$1/fifo\"; chown 7:8 \"$1/sub/other\" \"$1/sub\"; \
+                      chown -h 9:9 \"$1/link\"; chmod 4751 \"$1/file\"; chmod 1777 \"$1\"; \
+                      setfattr -n user.note -v said \"$1/file\"; touch -h -d '2001-02-03 04:05:06.789' \"$1/link\"; \
+                      touch -d '2002-02-03 04:05:06.7' \"$1/file\" \"$1/sub\" \"$1\"";
+        let made = Command::new("sh").args(["-ec", script, "sh"]).arg(&data).status().unwrap();
+        assert!(made.success());
+        let archive = self.scratch.join("root.tar");
+        let tar = ["--xattrs", "--format=pax", "-cf"];
+        let tar = Command::new("tar").args(tar).arg(&archive).arg("-C").arg(&root).arg(".").status();
+        assert!(tar.unwrap().success());
+        archive
+    }
+
+    /// `runion` with this store.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(runion());
+        command.arg("--root").arg(self.store()).args(arguments).env("TMPDIR", self.scratch.path());
+        command.env_remove("XDG_CACHE_HOME").env("HOME", self.scratch.path()).stdin(Stdio::null());
+        command
+    }
+
+    pub fn store(&self) -> PathBuf {
+        self.scratch.join("store")
+    }
+
+    pub fn output(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// What a command that must succeed prints.
+    pub fn says(&self, arguments: &[&str]) -> String {
+        let output = self.output(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}{}", stdout(&output), stderr(&output));
+        stdout(&output).to_owned()
+    }
+
+    /// Why a command that must fail does.
+    pub fn fails(&self, arguments: &[&str]) -> String {
+        let output = self.output(arguments);
+        assert!(!output.status.success(), "{arguments:?}: {}", stdout(&output));
+        stderr(&output).to_owned()
+    }
+
+    /// `runion run` or `create` with options, an image, a command.
+    pub fn makes(&self, verb: &str, arguments: &[&str]) -> String {
+        self.says(&[&[verb], &RUNTIME[..], arguments].concat())
+    }
+
+    /// A container that runs until it is removed.
+    pub fn runs(&self, name: &str, options: &[&str]) {
+        let line = "trap exit TERM; while :; do sleep 0.1; done";
+        self.makes("run", &[&["-d", "--name", name], options, &["box", "sh", "-c", line]].concat());
+    }
+
+    /// What a shell line in a new container prints.
+    pub fn sh(&self, options: &[&str], line: &str) -> String {
+        self.makes("run", &[&["--rm"], options, &["box", "sh", "-c", line]].concat())
+    }
+
+    /// A file of the host's.
+    pub fn write(&self, name: &str, contents: &str) -> PathBuf {
+        let path = self.scratch.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, contents).unwrap();
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
+        path
+    }
+
+    pub fn path(&self, name: &str) -> String {
+        self.scratch.join(name).into_os_string().into_string().unwrap()
     }
 }
 
 impl Drop for World {
     fn drop(&mut self) {
-        // A test that failed may have left containers.
-        if std::thread::panicking() {
-            let names = self.command(&["ps", "-aq"]).output().unwrap();
-            for name in String::from_utf8_lossy(&names.stdout).lines() {
-                drop(self.command(&["rm", "-f", name]).output());
-            }
+        // What still runs holds files of the scratch directory.
+        let ids = self.output(&["ps", "-aq"]);
+        let ids: Vec<&str> = stdout(&ids).split_whitespace().collect();
+        if !ids.is_empty() {
+            self.output(&[&["rm", "-f"], &ids[..]].concat());
         }
-        drop(self.holder.kill());
-        drop(self.holder.wait());
-    }
-}
-
-fn succeeded(arguments: &[&str], output: &Output) -> String {
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{arguments:?}: {out}{err}");
-    out.into_owned()
-}
-
-/// Waits, ten seconds at most, until something holds.
-pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let patience = Instant::now() + Duration::from_secs(10);
-    while !holds() {
-        assert!(Instant::now() < patience, "never: {what}");
-        std::thread::sleep(Duration::from_millis(20));
     }
 }

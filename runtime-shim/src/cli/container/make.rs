@@ -16,6 +16,7 @@ use crate::failure::{Context, Failure, OURS, Result};
 use crate::output::progress::{Direction, Progress};
 use crate::output::time;
 use crate::spec::flags::{Flags, Pull};
+use crate::spec::mount;
 use crate::volume::{Volume, Volumes};
 
 /// What both are given.
@@ -63,7 +64,7 @@ impl Words {
             Some(image) => store.config(&image.record)?.config,
             None => Execution::default(),
         };
-        let mut config = self.flags.config(&execution, command, &find)?;
+        let mut config = self.flags.config(&execution, command, &find, &self.lent(&containers)?)?;
         config.stdin = self.flags.stdin(starter == Starter::Stays);
         config.image = image.as_ref().map(|image| ImageRef {
             id: image.id().to_string(),
@@ -88,6 +89,16 @@ impl Words {
                 .context(|| "cannot write the container's id".to_owned())?;
         }
         Ok(container)
+    }
+
+    /// What containers of `--volumes-from` have mounted.
+    fn lent(&self, containers: &Containers) -> Result<Vec<Wish>> {
+        let mut lent = Vec::new();
+        for text in &self.flags.volumes_from {
+            let (name, word) = mount::lent(text)?;
+            lent.extend(mount::lend(&containers.find(name)?.read()?.config.mounts, word));
+        }
+        Ok(lent)
     }
 
     fn image(&self, store: &Store, text: &str) -> Result<Image> {
