@@ -98,7 +98,7 @@ pub fn check_device() -> Result<()> {
 
 /// The helper: beside this program, else in `PATH`.
 pub fn find() -> Result<PathBuf> {
-    let beside = std::env::current_exe().ok().map(|program| program.with_file_name(BUILT));
+    let beside = crate::launch::protect::place().ok().map(|program| program.with_file_name(BUILT));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let installed = std::env::split_paths(&path).flat_map(|dir| INSTALLED.map(|name| dir.join(name)));
     beside.into_iter().chain(installed).find(|candidate| is_program(candidate)).ok_or_else(|| {

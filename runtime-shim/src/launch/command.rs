@@ -103,6 +103,7 @@ impl<'a> Command<'a> {
             set_parent_process_death_signal(Some(Signal::KILL))
                 .context(|| "cannot tie the container to its monitor".to_string())?;
         }
+        limits::set(self.process, &mut |warning| warnings.push(warning))?;
         for warning in warnings {
             channel.say(&Message::Warning(warning))?;
         }

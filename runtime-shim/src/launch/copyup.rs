@@ -18,7 +18,8 @@ const DEEPEST: usize = 256;
 /// Copies what lies at `path` of the root into the tree.
 pub fn copy(root: BorrowedFd<'_>, path: &Path, into: BorrowedFd<'_>) -> rustix::io::Result<()> {
     let from = target::open(root, path, OFlags::RDONLY | OFlags::DIRECTORY, Links::Within)?;
-    copy_directory(from.as_fd(), into, 0)
+    // What a mount is first known by cannot be changed.
+    copy_directory(from.as_fd(), directory(into, c".")?.as_fd(), 0)
 }
 
 fn copy_directory(from: BorrowedFd<'_>, into: BorrowedFd<'_>, depth: usize) -> rustix::io::Result<()> {

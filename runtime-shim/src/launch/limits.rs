@@ -1,8 +1,8 @@
-//! Limits of setrlimit(2) and the score for when memory runs out, set from
-//! outside; what the host refuses is a warning, never the end of a container.
+//! Limits of setrlimit(2) and the score for when memory runs out. What the host
+//! refuses is a warning, never the end of a container.
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 
 use crate::bundle::{self, Process};
 use crate::failure::{Context, Failure, Result};
@@ -46,32 +46,36 @@ pub fn check(process: &Process) -> Result<()> {
     Ok(())
 }
 
-/// Sets all of them of a process that is about to execute its command.
-pub fn set(pid: Pid, process: &Process, warn: &mut dyn FnMut(String)) -> Result<()> {
+/// Raises what must be raised of a process that has just been made: its maker
+/// may be allowed to, and the process, in a user namespace, never is.
+pub fn raise(pid: Pid, process: &Process) {
     for limit in &process.rlimits {
         let Some(resource) = resource(&limit.kind) else { continue };
-        match prlimit(Some(pid), resource, numbers(limit.soft, limit.hard)) {
-            Ok(_old) => {}
-            Err(Errno::PERM) => lower(pid, resource, limit, warn)?,
-            Err(errno) => return Err(errno).context(|| format!("cannot set the limit {}", limit.kind)),
+        let now = getrlimit(resource);
+        let is_higher = now.maximum.is_some_and(|most| limit.hard > most);
+        if is_higher {
+            // What is refused here is told when the process sets its limits.
+            let new = numbers(now.current.unwrap_or(u64::MAX).min(limit.hard), limit.hard);
+            prlimit(Some(pid), resource, new).map(drop).unwrap_or_default();
         }
     }
-    let Some(score) = process.oom_score_adj else { return Ok(()) };
-    let path = format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero());
-    if let Err(error) = std::fs::write(&path, score.to_string()) {
-        match error.raw_os_error() {
-            Some(libc::EACCES | libc::EPERM) => warn(format!("the oom score {score} is not allowed here")),
-            _ => return Err(error).context(|| format!("cannot set the oom score {score}")),
+}
+
+/// Sets all limits of this process, which is about to execute its command.
+pub fn set(process: &Process, warn: &mut dyn FnMut(String)) -> Result<()> {
+    for limit in &process.rlimits {
+        let Some(resource) = resource(&limit.kind) else { continue };
+        match setrlimit(resource, numbers(limit.soft, limit.hard)) {
+            Err(Errno::PERM) => lower(resource, limit, warn)?,
+            set => set.context(|| format!("cannot set the limit {}", limit.kind))?,
         }
     }
     Ok(())
 }
 
 /// As much of a limit as there is: it cannot be raised here.
-fn lower(pid: Pid, resource: Resource, limit: &bundle::Rlimit, warn: &mut dyn FnMut(String)) -> Result<()> {
-    let context = || format!("cannot set the limit {}", limit.kind);
-    let own = rustix::process::getrlimit(resource);
-    let most = own.maximum.unwrap_or(u64::MAX);
+fn lower(resource: Resource, limit: &bundle::Rlimit, warn: &mut dyn FnMut(String)) -> Result<()> {
+    let most = getrlimit(resource).maximum.unwrap_or(u64::MAX);
     let (soft, hard) = (limit.soft.min(most), limit.hard.min(most));
     warn(format!(
         "the limit {} cannot be raised to {} here: it stays at {}",
@@ -79,12 +83,19 @@ fn lower(pid: Pid, resource: Resource, limit: &bundle::Rlimit, warn: &mut dyn Fn
         spell(limit.hard),
         spell(hard)
     ));
-    match prlimit(Some(pid), resource, numbers(soft, hard)) {
-        Ok(_old) => Ok(()),
-        // Not ours to change at all.
-        Err(Errno::PERM) => Ok(()),
-        Err(errno) => Err(errno).context(context),
+    setrlimit(resource, numbers(soft, hard)).context(|| format!("cannot set the limit {}", limit.kind))
+}
+
+/// Sets the score by which a process is found when memory runs out.
+pub fn set_score(pid: Pid, process: &Process, warn: &mut dyn FnMut(String)) -> Result<()> {
+    let Some(score) = process.oom_score_adj else { return Ok(()) };
+    let path = format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero());
+    let Err(error) = std::fs::write(&path, score.to_string()) else { return Ok(()) };
+    if matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM)) {
+        warn(format!("the oom score {score} is not allowed here"));
+        return Ok(());
     }
+    Err(error).context(|| format!("cannot set the oom score {score}"))
 }
 
 fn numbers(soft: u64, hard: u64) -> Rlimit {

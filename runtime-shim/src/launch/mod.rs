@@ -358,6 +358,9 @@ impl<'a> Created<'a> {
     /// Has it do all but exec.
     pub fn prepare(mut self) -> Result<Ready<'a>> {
         let pid = self.held.pid.as_raw_nonzero().get();
+        if let Some(process) = self.about.process {
+            limits::raise(self.held.pid, process);
+        }
         // One that is gone is told of below, by what it said before.
         self.channel.say(&Message::Prepare { pid }).unwrap_or_default();
         let console = loop {
@@ -378,7 +381,7 @@ impl<'a> Created<'a> {
             }
         };
         if let Some(process) = self.about.process {
-            limits::set(self.held.pid, process, &mut |warning| self.warnings.push(warning))?;
+            limits::set_score(self.held.pid, process, &mut |warning| self.warnings.push(warning))?;
         }
         let Created { held, channel, about, warnings } = self;
         Ok(Ready { held, channel, about, console, warnings })

@@ -9,6 +9,7 @@ mod host;
 mod image;
 mod life;
 mod listing;
+mod oci;
 mod ordinary;
 mod process;
 mod remote;

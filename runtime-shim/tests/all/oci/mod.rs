@@ -1,0 +1,6 @@
+//! Bundles, run by `runion` as an OCI runtime: beside crun and runc, under
+//! attack, and by podman.
+
+mod bundle;
+mod compare;
+mod life;
