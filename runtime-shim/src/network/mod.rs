@@ -13,6 +13,7 @@
 //! | `links`, `inside` | the kernel's links, addresses, routes, settings |
 //! | `rules`, `elements` | packet filters: a network's, and a container's part in them |
 //! | `ports`, `reserve` | published ports, as written and as kept |
+//! | `dns`, `files` | names: our server of them, and the files of /etc |
 //! | `subnet`, `netlink` | arithmetic; messages |
 //!
 //! Invariants: a lease is written before and removed after everything that
@@ -21,7 +22,9 @@
 //! rules change under its lock alone.
 
 mod attach;
+pub mod dns;
 mod elements;
+pub mod files;
 mod inside;
 mod lease;
 mod links;

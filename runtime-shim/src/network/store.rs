@@ -279,6 +279,11 @@ impl Networks {
         Ok(networks)
     }
 
+    /// Where they are kept: a directory that changes when there are more or fewer.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Where a network is kept.
     pub fn dir_of(&self, network: &Network) -> PathBuf {
         self.dir.join(&network.name)

@@ -20,7 +20,7 @@ fn elements() -> String {
 
 #[test]
 fn nothing_is_left() {
-    on_a_host("lifecycle::nothing_is_left", |host| {
+    on_a_host("tests::lifecycle::nothing_is_left", |host| {
         host.create("front", |new| new.ipv6 = true);
         let a = host.container("a", &["front", "bridge"], &["8000:80", "9000/udp"]);
         assert_eq!(a.attached.ports.len(), 4, "{:?}", a.attached.ports);
@@ -50,7 +50,7 @@ fn nothing_is_left() {
 
 #[test]
 fn a_container_starts_again_at_once() {
-    on_a_host("lifecycle::a_container_starts_again_at_once", |host| {
+    on_a_host("tests::lifecycle::a_container_starts_again_at_once", |host| {
         let mut before = Vec::new();
         for _ in 0..5 {
             let a = host.container("a", &["bridge"], &["8000:80"]);
@@ -65,7 +65,7 @@ fn a_container_starts_again_at_once() {
 
 #[test]
 fn a_taken_port_fails_before_anything_is_made() {
-    on_a_host("lifecycle::a_taken_port_fails_before_anything_is_made", |host| {
+    on_a_host("tests::lifecycle::a_taken_port_fails_before_anything_is_made", |host| {
         let _web = host.container("web", &["bridge"], &["8000:80"]);
         let _listener = TcpListener::bind("127.0.0.1:9000").unwrap();
         let before = traces();
@@ -84,7 +84,7 @@ fn a_taken_port_fails_before_anything_is_made() {
 
 #[test]
 fn addresses_are_as_asked_for() {
-    on_a_host("lifecycle::addresses_are_as_asked_for", |host| {
+    on_a_host("tests::lifecycle::addresses_are_as_asked_for", |host| {
         let subnets = ["10.5.0.0/29", "fd05::/64"].map(|text| text.parse().unwrap()).to_vec();
         host.create("small", |new| (new.ipv6, new.subnets) = (true, subnets));
         let with = |name: &str, ip: &str, ip6: Option<&str>| {
@@ -128,7 +128,7 @@ fn addresses_are_as_asked_for() {
 
 #[test]
 fn rules_that_another_program_flushed_come_again() {
-    on_a_host("lifecycle::rules_that_another_program_flushed_come_again", |host| {
+    on_a_host("tests::lifecycle::rules_that_another_program_flushed_come_again", |host| {
         let a = host.container("a", &["bridge"], &["8000:80"]);
         serve(Some(&a.namespace), addr("0.0.0.0:80"));
         run("nft flush ruleset");
@@ -140,7 +140,7 @@ fn rules_that_another_program_flushed_come_again() {
 
 #[test]
 fn others_rules_stay_as_they_are() {
-    on_a_host("lifecycle::others_rules_stay_as_they_are", |host| {
+    on_a_host("tests::lifecycle::others_rules_stay_as_they_are", |host| {
         run(
             "nft add table inet theirs; nft add chain inet theirs c \"{ type filter hook input priority 0; }\"",
         );
@@ -157,7 +157,7 @@ fn others_rules_stay_as_they_are() {
 
 #[test]
 fn many_come_at_once() {
-    on_a_host("lifecycle::many_come_at_once", |host| {
+    on_a_host("tests::lifecycle::many_come_at_once", |host| {
         let addresses: Vec<IpAddr> = std::thread::scope(|scope| {
             let start = |at: usize| {
                 let host = &*host;
@@ -192,7 +192,7 @@ fn victim() {
 
 #[test]
 fn a_killed_process_leaves_what_the_next_removes() {
-    on_a_host("lifecycle::a_killed_process_leaves_what_the_next_removes", |host| {
+    on_a_host("tests::lifecycle::a_killed_process_leaves_what_the_next_removes", |host| {
         for round in 0..25 {
             let mut child = Command::new(std::env::current_exe().unwrap())
                 .args(["--exact", "network::tests::lifecycle::victim"])
@@ -223,7 +223,7 @@ fn a_killed_process_leaves_what_the_next_removes() {
 
 #[test]
 fn coming_and_going_is_fast() {
-    on_a_host("lifecycle::coming_and_going_is_fast", |host| {
+    on_a_host("tests::lifecycle::coming_and_going_is_fast", |host| {
         let _first = host.container("first", &["bridge"], &[]);
         let mut times = Vec::new();
         for at in 0..9 {

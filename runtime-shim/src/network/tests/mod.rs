@@ -22,11 +22,11 @@ use super::*;
 use crate::failure::Result;
 
 /// Long enough for a loaded machine, short enough to wait for in vain.
-const PATIENCE: Duration = Duration::from_millis(800);
+pub const PATIENCE: Duration = Duration::from_millis(800);
 const MARK: &str = "RUNION_TEST_HOST";
 
 /// Runs the test's body in a network namespace of its own; says why where it cannot.
-fn on_a_host(name: &str, body: impl FnOnce(&mut Host)) {
+pub fn on_a_host(name: &str, body: impl FnOnce(&mut Host)) {
     if std::env::var_os(MARK).is_some_and(|mark| mark == *name) {
         return body(&mut Host::new());
     }
@@ -38,12 +38,13 @@ fn on_a_host(name: &str, body: impl FnOnce(&mut Host)) {
             return println!("skipped: {tool} is not installed");
         }
     }
-    let dir = std::env::temp_dir().join(format!("runion-net-{}-{name}", std::process::id()));
+    let dir =
+        std::env::temp_dir().join(format!("runion-net-{}-{}", std::process::id(), name.replace(':', "-")));
     std::fs::create_dir_all(&dir).unwrap();
     let output = Command::new("unshare")
         .args(["-n", "-m", "--"])
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "--nocapture", &format!("network::tests::{name}")])
+        .args(["--exact", "--nocapture", &format!("network::{name}")])
         .env(MARK, name)
         .env("RUNION_TEST_DIR", &dir)
         .output()
@@ -58,16 +59,16 @@ fn on_a_host(name: &str, body: impl FnOnce(&mut Host)) {
 }
 
 /// The namespace that plays the host.
-struct Host {
-    dir: PathBuf,
-    networks: Networks,
+pub struct Host {
+    pub dir: PathBuf,
+    pub networks: Networks,
 }
 
 /// A namespace that plays a container.
-struct Container {
-    id: String,
-    namespace: OwnedFd,
-    attached: Attached,
+pub struct Container {
+    pub id: String,
+    pub namespace: OwnedFd,
+    pub attached: Attached,
 }
 
 impl Host {
@@ -77,18 +78,18 @@ impl Host {
         Host { networks: Networks::open(&dir).unwrap(), dir }
     }
 
-    fn create(&self, name: &str, change: impl FnOnce(&mut New)) -> Network {
+    pub fn create(&self, name: &str, change: impl FnOnce(&mut New)) -> Network {
         let mut new = New { name: name.to_owned(), ..New::default() };
         change(&mut new);
         self.networks.create(new).unwrap()
     }
 
     /// A container on these networks with these ports.
-    fn container(&self, name: &str, networks: &[&str], publish: &[&str]) -> Container {
+    pub fn container(&self, name: &str, networks: &[&str], publish: &[&str]) -> Container {
         self.try_container(name, networks, publish).unwrap()
     }
 
-    fn try_container(&self, name: &str, networks: &[&str], publish: &[&str]) -> Result<Container> {
+    pub fn try_container(&self, name: &str, networks: &[&str], publish: &[&str]) -> Result<Container> {
         let namespace = namespace();
         let request = request(name, networks, publish);
         let attached = attach(&self.networks, &request, namespace.as_fd())?;
@@ -96,7 +97,7 @@ impl Host {
     }
 
     /// A machine beside the host: 192.0.2.2 and fd99::2; the host is .1 and ::1.
-    fn neighbour(&self) -> OwnedFd {
+    pub fn neighbour(&self) -> OwnedFd {
         let namespace = namespace();
         run("ip link add out0 type veth peer name in0");
         run(&format!("ip link set in0 netns {}", path(&namespace)));
@@ -113,11 +114,11 @@ impl Host {
 }
 
 impl Container {
-    fn ip(&self) -> IpAddr {
+    pub fn ip(&self) -> IpAddr {
         self.attached.endpoints[0].lease.address.into()
     }
 
-    fn ip6(&self) -> IpAddr {
+    pub fn ip6(&self) -> IpAddr {
         self.attached.endpoints[0].lease.address6.unwrap().into()
     }
 }
@@ -142,7 +143,7 @@ fn id(name: &str) -> String {
     format!("{hex:0<64}")
 }
 
-fn namespace() -> OwnedFd {
+pub fn namespace() -> OwnedFd {
     std::thread::spawn(|| {
         crate::sys::unshare_network().unwrap();
         OwnedFd::from(std::fs::File::open("/proc/thread-self/ns/net").unwrap())
@@ -151,24 +152,24 @@ fn namespace() -> OwnedFd {
     .unwrap()
 }
 
-fn path(namespace: &OwnedFd) -> String {
+pub fn path(namespace: &OwnedFd) -> String {
     format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd())
 }
 
 /// Runs a command on the host and gives what it says.
-fn run(command: &str) -> String {
+pub fn run(command: &str) -> String {
     let (said, success) = tried(command);
     assert!(success, "{command}: {said}");
     said
 }
 
-fn tried(command: &str) -> (String, bool) {
+pub fn tried(command: &str) -> (String, bool) {
     let output = Command::new("sh").args(["-c", command]).output().unwrap();
     let said = [output.stdout, output.stderr].concat();
     (String::from_utf8_lossy(&said).into_owned(), output.status.success())
 }
 
-fn run_in(namespace: &OwnedFd, command: &str) -> String {
+pub fn run_in(namespace: &OwnedFd, command: &str) -> String {
     run(&in_namespace(namespace, command))
 }
 
@@ -214,7 +215,7 @@ fn at(ip: IpAddr, port: u16) -> SocketAddr {
     SocketAddr::new(ip, port)
 }
 
-fn addr(text: &str) -> SocketAddr {
+pub fn addr(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 

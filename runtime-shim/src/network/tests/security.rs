@@ -8,7 +8,7 @@ use super::*;
 
 #[test]
 fn networks_do_not_reach_each_other() {
-    on_a_host("security::networks_do_not_reach_each_other", |host| {
+    on_a_host("tests::security::networks_do_not_reach_each_other", |host| {
         run("ip addr add 192.0.2.1/24 dev lo");
         host.create("front", |new| new.ipv6 = true);
         host.create("back", |new| new.ipv6 = true);
@@ -29,7 +29,7 @@ fn networks_do_not_reach_each_other() {
 
 #[test]
 fn from_an_internal_network_nobody_outside_is_reached() {
-    on_a_host("security::from_an_internal_network_nobody_outside_is_reached", |host| {
+    on_a_host("tests::security::from_an_internal_network_nobody_outside_is_reached", |host| {
         let outside = host.neighbour();
         serve(Some(&outside), addr("[::]:80"));
         serve(None, addr("[::]:81"));
@@ -60,7 +60,7 @@ fn from_an_internal_network_nobody_outside_is_reached() {
 
 #[test]
 fn only_published_ports_are_reached_from_outside() {
-    on_a_host("security::only_published_ports_are_reached_from_outside", |host| {
+    on_a_host("tests::security::only_published_ports_are_reached_from_outside", |host| {
         let outside = host.neighbour();
         let a = host.container("a", &["bridge"], &[]);
         serve(Some(&a.namespace), addr("[::]:80"));
@@ -98,7 +98,7 @@ fn bridge_mac() -> Mac {
 
 #[test]
 fn the_hosts_loopback_is_not_there_for_others() {
-    on_a_host("security::the_hosts_loopback_is_not_there_for_others", |host| {
+    on_a_host("tests::security::the_hosts_loopback_is_not_there_for_others", |host| {
         let outside = host.neighbour();
         let (ear, open_ear) = (Ear::at("127.0.0.1:5555"), Ear::at("0.0.0.0:5556"));
         let a = host.container("a", &["bridge"], &["127.0.0.1:8002:80/udp"]);
@@ -134,7 +134,7 @@ fn the_hosts_loopback_is_not_there_for_others() {
 
 #[test]
 fn a_container_sends_as_itself_alone() {
-    on_a_host("security::a_container_sends_as_itself_alone", |host| {
+    on_a_host("tests::security::a_container_sends_as_itself_alone", |host| {
         let (a, b) = (host.container("a", &["bridge"], &[]), host.container("b", &["bridge"], &[]));
         let ear = Ear::at("0.0.0.0:5555");
         let bridge = bridge_mac();
@@ -162,7 +162,7 @@ fn a_container_sends_as_itself_alone() {
 
 #[test]
 fn a_container_says_of_no_other_address_that_it_has_it() {
-    on_a_host("security::a_container_says_of_no_other_address_that_it_has_it", |host| {
+    on_a_host("tests::security::a_container_says_of_no_other_address_that_it_has_it", |host| {
         let (a, b) = (host.container("a", &["bridge"], &[]), host.container("b", &["bridge"], &[]));
         let bridge = bridge_mac();
         let (mine, other) = (a.attached.endpoints[0].lease.mac, b.attached.endpoints[0].lease.mac);
@@ -195,7 +195,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 #[test]
 fn a_container_is_no_router() {
-    on_a_host("security::a_container_is_no_router", |host| {
+    on_a_host("tests::security::a_container_is_no_router", |host| {
         let (a, b) = (host.container("a", &["bridge"], &[]), host.container("b", &["bridge"], &[]));
         run_in(&b.namespace, "echo 2 > /proc/sys/net/ipv6/conf/eth0/accept_ra");
         let mac = a.attached.endpoints[0].lease.mac;
@@ -218,7 +218,7 @@ fn a_container_is_no_router() {
 
 #[test]
 fn an_address_of_ipv6_takes_a_network_with_ipv6() {
-    on_a_host("security::an_address_of_ipv6_takes_a_network_with_ipv6", |host| {
+    on_a_host("tests::security::an_address_of_ipv6_takes_a_network_with_ipv6", |host| {
         host.create("old", |_| ());
         let a = host.container("a", &["old"], &[]);
         serve(None, addr("[::]:81"));

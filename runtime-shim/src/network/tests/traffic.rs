@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn neighbours_reach_each_other_and_the_outside() {
-    on_a_host("traffic::neighbours_reach_each_other_and_the_outside", |host| {
+    on_a_host("tests::traffic::neighbours_reach_each_other_and_the_outside", |host| {
         let outside = host.neighbour();
         let (a, b) = (host.container("a", &["bridge"], &[]), host.container("b", &["bridge"], &[]));
         serve(Some(&b.namespace), addr("[::]:80"));
@@ -24,7 +24,7 @@ fn neighbours_reach_each_other_and_the_outside() {
 
 #[test]
 fn published_ports_are_reached_from_everywhere_asked_for() {
-    on_a_host("traffic::published_ports_are_reached_from_everywhere_asked_for", |host| {
+    on_a_host("tests::traffic::published_ports_are_reached_from_everywhere_asked_for", |host| {
         let outside = host.neighbour();
         for bridged_frames_pass_ip_filters in ["1", "0"] {
             let setting = "/proc/sys/net/bridge/bridge-nf-call-ip";
@@ -63,7 +63,7 @@ fn published_ports_are_reached_from_everywhere_asked_for() {
 
 #[test]
 fn datagrams_are_published_too() {
-    on_a_host("traffic::datagrams_are_published_too", |host| {
+    on_a_host("tests::traffic::datagrams_are_published_too", |host| {
         let outside = host.neighbour();
         let container = host.container("a", &["bridge"], &["5300:53/udp"]);
         let server =
@@ -83,7 +83,7 @@ fn datagrams_are_published_too() {
 
 #[test]
 fn a_running_container_changes_its_networks() {
-    on_a_host("traffic::a_running_container_changes_its_networks", |host| {
+    on_a_host("tests::traffic::a_running_container_changes_its_networks", |host| {
         let outside = host.neighbour();
         serve(Some(&outside), addr("0.0.0.0:80"));
         host.create("front", |_| ());
