@@ -24,6 +24,7 @@ mod failure;
 mod files;
 mod monitor;
 // The monitor that calls it is not here yet.
+mod host;
 #[allow(dead_code, unused_imports)]
 mod launch;
 mod mounting;

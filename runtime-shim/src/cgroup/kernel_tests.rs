@@ -390,3 +390,68 @@ fn controllers_of_v2_are_enabled_on_the_way() {
         file::write(&top, "cgroup.subtree_control", "-hugetlb").unwrap_or_default();
     }
 }
+
+/// As whom the test below is run again.
+const USER: &str = "48767";
+
+#[test]
+fn a_user_has_what_was_delegated_to_him() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: not root");
+        return;
+    }
+    let name = format!("runion-test-delegated-{}", std::process::id());
+    let hierarchy = Hierarchy::find().unwrap();
+    let v1 = |controller| hierarchy.v1.iter().find(move |v1| v1.controllers.contains(&controller));
+    let tops = [v1(Controller::Pids), v1(Controller::Freezer)].map(|v1| v1.map(|v1| v1.mounted.top.clone()));
+    let tops: Vec<PathBuf> =
+        tops.into_iter().flatten().chain(hierarchy.v2.as_ref().map(|v2| v2.top.clone())).collect();
+    if tops.len() < 3 {
+        println!("skipped: no cgroup v1 with v2 beside it");
+        return;
+    }
+    let mut script = String::new();
+    for dir in tops.iter().map(|top| top.join(&name)) {
+        std::fs::create_dir(&dir).unwrap();
+        let dir = dir.display();
+        script
+            .push_str(&format!("chown {USER} {dir} {dir}/cgroup.procs && echo $$ > {dir}/cgroup.procs && "));
+    }
+    let program = std::env::current_exe().unwrap();
+    let test = "cgroup::kernel_tests::in_a_group_that_was_delegated";
+    script.push_str(&format!(
+        "exec setpriv --reuid {USER} --regid {USER} --clear-groups {} --exact {test} --ignored --nocapture",
+        program.display()
+    ));
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    for dir in tops.iter().map(|top| top.join(&name)) {
+        std::fs::remove_dir(&dir).unwrap();
+    }
+    let said = String::from_utf8_lossy(&output.stdout);
+    if String::from_utf8_lossy(&output.stderr).contains("Permission denied") && said.is_empty() {
+        println!("skipped: a user may not read {}", program.display());
+        return;
+    }
+    assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+}
+
+/// The part of the test above that its user runs.
+#[test]
+#[ignore = "run by the test above, in groups that were delegated"]
+fn in_a_group_that_was_delegated() {
+    let resources = Resources { pids: Some(Pids { limit: 5 }), ..memory(16 * MIB, 16 * MIB) };
+    let (group, warnings) = Group::create(&path("user"), &resources).unwrap();
+    let guard = Guard(group);
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[0].starts_with("cannot set the memory limit: no group can be made in "), "{warnings:?}");
+    assert!(warnings[0].contains("systemd-run --user --scope"), "{warnings:?}");
+    assert!(!guard.0.v1.contains_key(&Controller::Memory));
+    assert!(guard.0.dirs().iter().all(|dir| dir.to_string_lossy().contains("/runion-test-delegated-")));
+    assert_eq!(read(&guard.0, Controller::Pids, "pids.max"), "5");
+    let mut child = begin(&guard.0, "exec sleep 9");
+    assert_eq!(guard.0.pids().unwrap().len(), 1);
+    assert_eq!(Group::at(&guard.0.path()).unwrap().as_ref(), Some(&guard.0));
+    guard.0.pause().unwrap();
+    guard.0.kill_all().unwrap();
+    child.wait().unwrap();
+}

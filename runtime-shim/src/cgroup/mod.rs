@@ -9,6 +9,7 @@
 //! | [`limit`] | limits set on a group that is there |
 //! | [`processes`] | who is in a group: killed, stopped, let go on |
 //! | [`stats`] | what a group has used |
+//! | [`survey`] | what could be limited here |
 //! | [`flags`] | limits in docker's words |
 //!
 //! A [`Group`] is one name in every hierarchy that the host has. A limit is
@@ -46,6 +47,7 @@ mod plan;
 mod processes;
 mod quantity;
 mod stats;
+mod survey;
 mod v1;
 mod v2;
 
@@ -63,6 +65,7 @@ use serde::{Deserialize, Serialize};
 pub use controller::Controller;
 pub use hierarchy::{Hierarchy, Kind};
 pub use stats::Stats;
+pub use survey::Survey;
 
 use crate::bundle::Resources;
 use crate::failure::{Context, Failure, Result};

@@ -9,6 +9,7 @@ mod container;
 mod image;
 mod inspect;
 mod oci;
+mod system;
 mod try_;
 mod volume;
 
@@ -44,6 +45,8 @@ enum Verb {
     Image(Box<image::Grouped>),
     #[command(subcommand)]
     Volume(Box<volume::Volumes>),
+    #[command(subcommand)]
+    System(system::System),
 }
 
 const EXIT_CODES: &str = "Exit codes: 125 for a command line that means nothing; of `try`: 125 when runion itself \
@@ -68,6 +71,7 @@ pub fn run() -> u8 {
         Verb::Alone(verb) => verb.run(cli.root),
         Verb::Image(verb) => verb.run(cli.root),
         Verb::Volume(verb) => verb.run(cli.root),
+        Verb::System(verb) => verb.run(),
     };
     outcome.unwrap_or_else(|failure| failure.report())
 }

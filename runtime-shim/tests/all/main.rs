@@ -16,5 +16,6 @@ mod remote;
 mod run;
 mod setup;
 mod stage;
+mod system;
 mod volumes;
 mod world;
