@@ -38,6 +38,7 @@ pub struct Started {
 
 /// Starts it: every step, or none.
 pub fn start(container: &Container, record: &Record, plan: &Plan, rootfs: &Rootfs) -> Result<Started> {
+    networking::prepare_files(container, record)?;
     let volumes = Volumes::open(container.store());
     volumes.ready(record, rootfs.root())?;
     let host = spec::bundle::Host {
@@ -80,7 +81,7 @@ fn by_ourselves(container: &Container, record: &Record, spec: &Spec) -> Result<S
     }
     let attached = match is_alone(spec) {
         true => Some(networking::attach(container, record, created.netns()?.as_fd())?),
-        false => None,
+        false => no_network_of_its_own(container, record)?,
     };
     let mut ready = created.prepare()?;
     if let Some(console) = ready.console.take() {
@@ -98,6 +99,14 @@ fn by_ourselves(container: &Container, record: &Record, spec: &Spec) -> Result<S
         cgroup,
         network: attached,
     })
+}
+
+/// On the host's network its files tell of that.
+fn no_network_of_its_own(container: &Container, record: &Record) -> Result<Option<Attached>> {
+    if record.config.network == Mode::Host {
+        networking::write_files(container, record, &[])?;
+    }
+    Ok(None)
 }
 
 /// Whether it has a network namespace of its own.
@@ -141,7 +150,7 @@ fn by_program(container: &Container, program: &Program<'_>, record: &Record, spe
                 fs::File::open(path).context(|| "cannot open the network namespace".to_owned())?;
             Some(networking::attach(container, record, namespace.as_fd())?)
         }
-        false => None,
+        false => no_network_of_its_own(container, record)?,
     };
     program.start()?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).context(|| "cannot watch the process".to_owned())?;

@@ -80,7 +80,7 @@ struct Running {
     pump: Pump,
     cgroup: Option<Group>,
     /// Its ports.
-    _network: Option<Attached>,
+    network: Option<Attached>,
     started: Instant,
 }
 
@@ -153,7 +153,7 @@ impl Life<'_> {
         state.stopped = false;
         state.cgroup = started.cgroup.as_ref().and_then(|group| serde_json::to_value(group).ok());
         locked.write(&record)?;
-        Ok(Running { pump, cgroup, _network: started.network, started: Instant::now() })
+        Ok(Running { pump, cgroup, network: started.network, started: Instant::now() })
     }
 
     fn listen(&self) -> Result<OwnedFd> {
@@ -178,6 +178,7 @@ impl Life<'_> {
             }
             let clients = running.pump.into_clients();
             let oom_killed = running.cgroup.as_ref().is_some_and(|group| group.oom_kills().unwrap_or(0) > 0);
+            drop(running.network);
             let record = self.container.read()?;
             launching::undo(self.container, &record)?;
             let comes_back = self.note_end(code, oom_killed)?;

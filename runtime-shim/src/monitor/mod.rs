@@ -21,7 +21,7 @@ pub mod protocol;
 mod pump;
 mod stdio;
 
-pub use networking::publish;
+pub use networking::{FILES as NETWORK_FILES, file as network_file, publish};
 pub use pump::{Held, Pump};
 
 use std::fs::File;

@@ -11,6 +11,7 @@ use crate::bundle::{
 };
 use crate::container::{Config, Container, Mode, Record, Wish};
 use crate::failure::{Failure, Result};
+use crate::monitor;
 use crate::volume::Volumes;
 
 /// What the host decides of a bundle.
@@ -140,14 +141,14 @@ fn mounts(container: &Container, record: &Record, volumes: &Volumes) -> Result<V
             Wish::Volume { name, destination, options, .. } => volumes.mount(name, destination, options)?,
         });
     }
-    for name in ["hosts", "hostname", "resolv.conf"] {
+    for name in monitor::NETWORK_FILES {
         let destination = PathBuf::from("/etc").join(name);
         let is_taken = mounts.iter().any(|mount| mount.destination == destination);
-        if !is_taken && container.etc(name).exists() {
+        if !is_taken && let Some(source) = monitor::network_file(container, record, name)? {
             mounts.push(Mount {
                 destination,
                 kind: Some("bind".to_owned()),
-                source: Some(container.etc(name)),
+                source: Some(source),
                 options: vec!["bind".to_owned(), "rprivate".to_owned()],
                 ..Mount::default()
             });

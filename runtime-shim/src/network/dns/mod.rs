@@ -48,6 +48,13 @@ pub struct Sockets {
     connections: TcpListener,
 }
 
+impl Sockets {
+    /// All of them, for a process that is to keep nothing else.
+    pub fn fds(&self) -> [BorrowedFd<'_>; 2] {
+        [self.datagrams.as_fd(), self.connections.as_fd()]
+    }
+}
+
 /// Whose questions are answered, and who is asked what we do not know.
 #[derive(Clone)]
 pub struct Resolver {
