@@ -5,7 +5,7 @@ use layerstore::store::Store;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{container, image};
+use super::{container, image, network, volume};
 use crate::failure::{Failure, Result};
 use crate::output::{self, template::Template};
 
@@ -52,6 +52,10 @@ pub enum Kind {
     Container,
     /// Images
     Image,
+    /// Networks
+    Network,
+    /// Volumes
+    Volume,
 }
 
 /// What is known of one object.
@@ -60,6 +64,8 @@ pub enum Kind {
 enum Shown {
     Container(Box<container::inspect::Shown>),
     Image(Box<image::inspect::Shown>),
+    Network(Box<network::inspect::Shown>),
+    Volume(Value),
 }
 
 /// Docker's fields of what runs, that an object may lack: a template finds them
@@ -97,6 +103,8 @@ fn run(store: &Store, kind: Option<Kind>, format: Option<&str>, names: &[String]
                     None => Failure::as_docker(format!("No such object: {name}")),
                     Some(Kind::Container) => Failure::as_docker(format!("No such container: {name}")),
                     Some(Kind::Image) => image::find::no_such_image(name),
+                    Some(Kind::Network) => Failure::as_docker(format!("No such network: {name}")),
+                    Some(Kind::Volume) => Failure::as_docker(format!("No such volume: {name}")),
                 });
             }
             Err(failure) => failures.push(failure),
@@ -120,6 +128,16 @@ fn shown(store: &Store, kind: Option<Kind>, name: &str) -> Result<Option<Shown>>
         && let Some(shown) = image::inspect::shown(store, name)?
     {
         return Ok(Some(Shown::Image(Box::new(shown))));
+    }
+    if kind.is_none_or(|kind| kind == Kind::Network)
+        && let Some(shown) = network::inspect::shown(store, name)?
+    {
+        return Ok(Some(Shown::Network(Box::new(shown))));
+    }
+    if kind.is_none_or(|kind| kind == Kind::Volume)
+        && let Some(shown) = volume::inspect::shown(store, name)?
+    {
+        return Ok(Some(Shown::Volume(shown)));
     }
     Ok(None)
 }

@@ -8,6 +8,7 @@ mod ask;
 mod container;
 mod image;
 mod inspect;
+mod network;
 mod oci;
 mod system;
 mod try_;
@@ -44,6 +45,8 @@ enum Verb {
     #[command(subcommand)]
     Image(Box<image::Grouped>),
     #[command(subcommand)]
+    Network(Box<network::Grouped>),
+    #[command(subcommand)]
     Volume(Box<volume::Volumes>),
     #[command(subcommand)]
     System(system::System),
@@ -70,6 +73,7 @@ pub fn run() -> u8 {
         Verb::Try(arguments) => arguments.run(),
         Verb::Alone(verb) => verb.run(cli.root),
         Verb::Image(verb) => verb.run(cli.root),
+        Verb::Network(verb) => verb.run(cli.root),
         Verb::Volume(verb) => verb.run(cli.root),
         Verb::System(verb) => verb.run(),
     };

@@ -34,7 +34,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 pub use directory::{Container, Locked};
 pub use record::{
-    Config, Driver, ImageRef, Lifetime, Mode, Record, Restart, RestartPolicy, Status, Stdin, Wish,
+    Config, Driver, Further, ImageRef, Lifetime, Mode, Record, Restart, RestartPolicy, Status, Stdin, Wish,
 };
 
 use crate::failure::{Context, Failure, Result};

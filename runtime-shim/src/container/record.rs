@@ -91,6 +91,8 @@ pub struct Config {
 
     /// The network.
     pub network: Mode,
+    /// Networks beside it.
+    pub networks: Vec<Further>,
     /// What it is called there, beside its name.
     pub aliases: Vec<String>,
     /// Its address there.
@@ -240,6 +242,19 @@ pub enum Mode {
     Container(String),
     /// Some other word: a network's name, `auto`, `keep-id`.
     Named(String),
+}
+
+/// A network that a container was put on later.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Further {
+    /// Its name.
+    pub network: String,
+    /// What the container is called there, beside its name.
+    pub aliases: Vec<String>,
+    /// Its address there.
+    pub ip: Option<String>,
+    /// Its address there.
+    pub ip6: Option<String>,
 }
 
 /// Something that is to be mounted.

@@ -152,7 +152,7 @@ fn request(record: &Record) -> Result<Request> {
         Mode::Named(name) => Some(name.clone()),
         Mode::None | Mode::Host | Mode::Container(_) => None,
     };
-    let networks = match network {
+    let mut networks = match network {
         None => Vec::new(),
         Some(network) => vec![Wish {
             network,
@@ -162,6 +162,15 @@ fn request(record: &Record) -> Result<Request> {
             aliases: config.aliases.clone(),
         }],
     };
+    for further in &config.networks {
+        networks.push(Wish {
+            network: further.network.clone(),
+            ip: further.ip.as_deref().map(address).transpose()?,
+            ip6: further.ip6.as_deref().map(address).transpose()?,
+            mac: None,
+            aliases: further.aliases.clone(),
+        });
+    }
     Ok(Request {
         container: record.id.clone(),
         name: record.name.clone(),

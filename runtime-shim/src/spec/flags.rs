@@ -71,7 +71,7 @@ pub struct Flags {
     group_add: Vec<String>,
 
     /// What the machine is called
-    #[arg(long, short = 'H', value_name = "NAME")]
+    #[arg(long, short = 'h', value_name = "NAME")]
     hostname: Option<String>,
 
     /// What its NIS domain is called
@@ -178,12 +178,6 @@ pub struct Flags {
     #[arg(long, value_name = "MAP")]
     gidmap: Vec<String>,
 
-    #[command(flatten)]
-    network: network::Flags,
-
-    #[command(flatten)]
-    limits: AllLimits,
-
     /// How the root is made
     #[arg(long, value_enum, default_value_t = Driver::Fuse, value_name = "DRIVER")]
     storage_driver: Driver,
@@ -215,6 +209,16 @@ pub struct Flags {
     /// Run over a directory; there is no image then
     #[arg(long, value_name = "DIR")]
     pub rootfs: Option<PathBuf>,
+
+    /// Print help
+    #[arg(long, action = clap::ArgAction::HelpShort)]
+    help: Option<bool>,
+
+    #[command(flatten)]
+    network: network::Flags,
+
+    #[command(flatten, next_help_heading = "Limits")]
+    limits: AllLimits,
 }
 
 /// When a registry is asked for an image.

@@ -88,7 +88,7 @@ fn system_calls_that_reach_beyond_are_refused() {
 #[test]
 fn a_container_is_alone() {
     let Some(world) = World::new("run-alone") else { return };
-    assert_eq!(world.says(&["-H", "name", "box", "hostname"]), "name\n");
+    assert_eq!(world.says(&["-h", "name", "box", "hostname"]), "name\n");
     let network = world.says(&["--network", "none", "box", "cat", "/proc/net/dev"]);
     assert_eq!(network.lines().skip(2).count(), 1, "only lo: {network}");
     let host = world.says(&["--network", "host", "box", "cat", "/proc/net/dev"]);

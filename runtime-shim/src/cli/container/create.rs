@@ -9,6 +9,7 @@ use crate::output;
 
 /// Make a container, and do not start it
 #[derive(Args)]
+#[command(disable_help_flag = true)]
 pub struct Create {
     #[command(flatten)]
     words: Words,

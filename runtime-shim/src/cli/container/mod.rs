@@ -24,6 +24,8 @@ mod stop;
 mod top;
 mod wait;
 
+pub use network::names as network_names;
+
 use std::path::PathBuf;
 
 use clap::Subcommand;

@@ -89,13 +89,16 @@ fn host(port: &Published) -> String {
 
 /// Its networks' names.
 pub fn names(record: &Record) -> Vec<String> {
-    vec![match &record.config.network {
-        Mode::Default | Mode::Private => network::DEFAULT.to_owned(),
-        Mode::None => "none".to_owned(),
-        Mode::Host => "host".to_owned(),
-        Mode::Container(id) => format!("container:{id}"),
-        Mode::Named(name) => name.clone(),
-    }]
+    let first = match &record.config.network {
+        // None for one that was taken off it, and put on others.
+        Mode::None if !record.config.networks.is_empty() => None,
+        Mode::Default | Mode::Private => Some(network::DEFAULT.to_owned()),
+        Mode::None => Some("none".to_owned()),
+        Mode::Host => Some("host".to_owned()),
+        Mode::Container(id) => Some(format!("container:{id}")),
+        Mode::Named(name) => Some(name.clone()),
+    };
+    first.into_iter().chain(record.config.networks.iter().map(|further| further.network.clone())).collect()
 }
 
 /// Its ports, in docker's words: those published, then those only exposed.

@@ -20,6 +20,7 @@ use crate::{output, removal};
 /// The command sees the image's files and may change them; what it changed
 /// stays with the container, until that is removed.
 #[derive(Args)]
+#[command(disable_help_flag = true)]
 pub struct Run {
     /// Leave the container to itself, and print its id
     #[arg(long, short)]

@@ -4,7 +4,7 @@
 
 mod create;
 mod filter;
-mod inspect;
+pub mod inspect;
 mod list;
 mod prune;
 mod remove;
@@ -20,7 +20,7 @@ use crate::failure::Result;
 #[derive(Subcommand)]
 pub enum Volumes {
     Create(create::Create),
-    Inspect(inspect::Inspect),
+    Inspect(super::inspect::OfKind),
     #[command(visible_alias = "list")]
     Ls(list::List),
     Prune(prune::Prune),
@@ -36,7 +36,7 @@ impl Volumes {
         let volumes = crate::volume::Volumes::open(store.root());
         match self {
             Volumes::Create(arguments) => arguments.run(&volumes),
-            Volumes::Inspect(arguments) => arguments.run(&volumes),
+            Volumes::Inspect(arguments) => arguments.run(&store, super::inspect::Kind::Volume),
             Volumes::Ls(arguments) => arguments.run(&volumes),
             Volumes::Prune(arguments) => arguments.run(&volumes),
             Volumes::Rm(arguments) => arguments.run(&volumes),

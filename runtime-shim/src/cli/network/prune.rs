@@ -1,0 +1,82 @@
+//! `runion network prune`.
+
+use clap::Args;
+use layerstore::store::Store;
+
+use crate::cli::ask;
+use crate::container::Containers;
+use crate::failure::{Failure, Result};
+use crate::network::{self, Network, Networks};
+use crate::output::{self, time};
+use crate::settle;
+
+/// Remove all networks that no container is on
+#[derive(Args)]
+#[command(after_help = "Filters: until=MOMENT (24h, 2024-05-06, …), label=KEY[=VALUE], label!=KEY[=VALUE]")]
+pub struct Prune {
+    /// Do not ask
+    #[arg(long, short)]
+    force: bool,
+
+    /// Remove only networks of which this is true
+    #[arg(long, value_name = "FILTER")]
+    filter: Vec<String>,
+}
+
+impl Prune {
+    /// Asks, removes, and says what.
+    pub fn run(self, store: &Store) -> Result<u8> {
+        let now = time::now();
+        for filter in &self.filter {
+            means(filter, None, now)?;
+        }
+        if !self.force && !ask::whether("all custom networks not used by at least one container")? {
+            return Ok(0);
+        }
+        let networks = Networks::open(store.root())?;
+        sweep(store, &networks)?;
+        let chosen = |network: &Network| {
+            self.filter.iter().all(|filter| means(filter, Some(network), now).unwrap_or(false))
+        };
+        let removed = networks.prune(&chosen)?;
+        if !removed.is_empty() {
+            let names: String = removed.iter().map(|network| format!("{}\n", network.name)).collect();
+            output::print(&format!("Deleted Networks:\n{names}\n"))?;
+        }
+        Ok(0)
+    }
+}
+
+/// Whether a filter holds; without a network, whether it is one.
+fn means(filter: &str, network: Option<&Network>, now: i64) -> Result<bool> {
+    let has = |network: &Network, label: &str| match label.split_once('=') {
+        Some((key, value)) => network.labels.get(key).is_some_and(|known| known == value),
+        None => network.labels.contains_key(label),
+    };
+    match filter.split_once('=') {
+        Some(("until", moment)) => {
+            let moment = time::moment(moment, now)?;
+            let created = network.and_then(|network| time::parse(Some(&network.created)));
+            Ok(created.is_some_and(|created| created < moment))
+        }
+        Some(("label", label)) => Ok(network.is_some_and(|network| has(network, label))),
+        Some(("label!", label)) => Ok(network.is_some_and(|network| !has(network, label))),
+        _ => Err(Failure::as_docker(format!("Invalid filter '{filter}'"))),
+    }
+}
+
+/// Takes containers that are gone off their networks.
+pub fn sweep(store: &Store, networks: &Networks) -> Result<()> {
+    let containers = Containers::open(store.root())?;
+    let is_alive = |id: &str| match containers.present(id) {
+        Ok(Some(container)) => {
+            // What a killed monitor left is undone by the reading.
+            let is_up = settle::read(&container).is_ok_and(|record| record.state.status.is_up());
+            // One that is just being started has a monitor.
+            is_up || container.is_alive().unwrap_or(true)
+        }
+        Ok(None) => false,
+        Err(_) => true,
+    };
+    network::sweep(networks, &is_alive).map(drop)
+}

@@ -1,0 +1,38 @@
+//! `runion network rm`.
+
+use clap::Args;
+use layerstore::store::Store;
+
+use super::prune::sweep;
+use crate::failure::Result;
+use crate::network::Networks;
+use crate::output;
+
+/// Remove networks
+#[derive(Args)]
+pub struct Remove {
+    /// Do not mind what is not there
+    #[arg(long, short)]
+    force: bool,
+
+    /// Names or ids
+    #[arg(required = true, value_name = "NETWORK")]
+    networks: Vec<String>,
+}
+
+impl Remove {
+    /// Removes each, and goes on after a failure.
+    pub fn run(self, store: &Store) -> Result<u8> {
+        let networks = Networks::open(store.root())?;
+        sweep(store, &networks)?;
+        let mut code = 0;
+        for text in &self.networks {
+            match networks.remove(text) {
+                Ok(_) => output::print(&format!("{text}\n"))?,
+                Err(_) if self.force && networks.find(text).is_err() => {}
+                Err(failure) => code = code.max(failure.report()),
+            }
+        }
+        Ok(code)
+    }
+}
