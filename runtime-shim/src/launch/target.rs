@@ -46,9 +46,10 @@ pub fn open(root: BorrowedFd<'_>, path: &Path, flags: OFlags, links: Links) -> r
     let path = clean(path);
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { &path };
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let (resolve, flags) = match links {
-        Links::Within => (resolve, flags),
-        Links::None => (resolve | ResolveFlags::NO_SYMLINKS, flags | OFlags::NOFOLLOW),
+    // Not O_NOFOLLOW, with which a descriptor for paths would be the link's own.
+    let resolve = match links {
+        Links::Within => resolve,
+        Links::None => resolve | ResolveFlags::NO_SYMLINKS,
     };
     let mut patience = PATIENCE;
     loop {
@@ -131,6 +132,8 @@ mod tests {
         assert!(at("/relative/made", Links::Within).is_err());
         assert!(file(root.as_fd(), Path::new("/relative/file"), Links::Within).is_err());
         assert!(at("/good/made", Links::None).is_err());
+        assert_eq!(at("/good", Links::None).unwrap_err(), Errno::LOOP);
+        assert_eq!(file(root.as_fd(), Path::new("/good"), Links::None).unwrap_err(), Errno::LOOP);
         at("/good/made/deep", Links::Within).unwrap();
         at("/../../up/x", Links::Within).unwrap();
         assert!(Path::new(&inside).join("real/made/deep").is_dir());

@@ -1,6 +1,9 @@
 //! Bundles, run by `runion` as an OCI runtime: beside crun and runc, under
 //! attack, and by podman.
 
+mod attacks;
 mod bundle;
 mod compare;
+mod hooks;
 mod life;
+mod namespaces;
