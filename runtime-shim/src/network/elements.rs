@@ -174,7 +174,7 @@ pub fn add(table: &str, elements: &[Element]) -> Result<Rules, Errno> {
     let changes = elements
         .iter()
         .map(|element| change(libc::NFT_MSG_NEWSETELEM, flags::ACK | flags::CREATE, table, element));
-    match transaction(&mut open()?, changes.collect()) {
+    match Batch::open()?.send(changes.collect()) {
         Err(Errno::NOENT) => Ok(Rules::Absent),
         added => added.map(|()| Rules::Present),
     }
@@ -186,13 +186,13 @@ pub fn add(table: &str, elements: &[Element]) -> Result<Rules, Errno> {
 /// whoever has something else to do does that first.
 #[derive(Default)]
 pub struct Settling {
-    _sockets: Vec<Socket>,
+    _batches: Vec<Batch>,
 }
 
 impl Settling {
     /// Both.
     pub fn and(mut self, mut other: Settling) -> Settling {
-        self._sockets.append(&mut other._sockets);
+        self._batches.append(&mut other._batches);
         self
     }
 }
@@ -201,25 +201,24 @@ impl Settling {
 pub fn remove(table: &str, elements: &[Element]) -> Result<Settling, Errno> {
     let removal =
         |element: &Element| change(libc::NFT_MSG_DELSETELEM, flags::ACK, table, &element.without_data());
-    let mut socket = open()?;
-    match transaction(&mut socket, elements.iter().map(removal).collect()) {
+    let mut batch = Batch::open()?;
+    match batch.send(elements.iter().map(removal).collect()) {
         Err(Errno::NOENT) => {}
-        removed => return removed.map(|()| Settling { _sockets: vec![socket] }),
+        removed => return removed.map(|()| Settling { _batches: vec![batch] }),
     }
     for element in elements {
-        match transaction(&mut socket, vec![removal(element)]) {
+        match batch.send(vec![removal(element)]) {
             Err(Errno::NOENT) => {}
             removed => removed?,
         }
     }
-    Ok(Settling { _sockets: vec![socket] })
+    Ok(Settling { _batches: vec![batch] })
 }
 
 /// Removes a table, if it is there.
 pub fn remove_table(family: Family, table: &str) -> Result<(), Errno> {
-    let message = Message::new(kind(libc::NFT_MSG_DELTABLE), flags::ACK, &header(family.number(), 0))
-        .text(TABLE_NAME, table);
-    match transaction(&mut open()?, vec![message]) {
+    let message = new_message(libc::NFT_MSG_DELTABLE, flags::ACK, family.number()).text(TABLE_NAME, table);
+    match Batch::open()?.send(vec![message]) {
         Err(Errno::NOENT) => Ok(()),
         removed => removed,
     }
@@ -256,7 +255,7 @@ fn change(message: libc::c_int, flags: u16, table: &str, element: &Element) -> M
         let bytes: Vec<u8> = parts.iter().flat_map(Part::bytes).collect();
         message.nested(kind, |data| data.attribute(DATA_VALUE, &bytes))
     };
-    Message::new(kind(message), flags, &header(element.family.number(), 0))
+    new_message(message, flags, element.family.number())
         .text(LIST_TABLE, table)
         .text(LIST_SET, element.set)
         .nested(LIST_ELEMENTS, |list| {
@@ -267,15 +266,31 @@ fn change(message: libc::c_int, flags: u16, table: &str, element: &Element) -> M
         })
 }
 
-fn open() -> Result<Socket, Errno> {
-    Socket::netfilter().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+/// A request to nf_tables.
+pub fn new_message(message: libc::c_int, flags: u16, family: u8) -> Message {
+    Message::new(kind(message), flags, &header(family, 0))
 }
 
-fn transaction(socket: &mut Socket, changes: Vec<Message>) -> Result<(), Errno> {
-    let resource = libc::NFNL_SUBSYS_NFTABLES as u16;
-    let mark = |kind: libc::c_int| Message::new(kind as u16, 0, &header(libc::AF_UNSPEC as u8, resource));
-    let mut messages = vec![mark(libc::NFNL_MSG_BATCH_BEGIN)];
-    messages.extend(changes);
-    messages.push(mark(libc::NFNL_MSG_BATCH_END));
-    socket.transaction(messages)
+/// Changes of packet filters that happen together or not at all.
+pub struct Batch {
+    socket: Socket,
+}
+
+impl Batch {
+    /// For those of the caller's network namespace.
+    pub fn open() -> Result<Batch, Errno> {
+        let socket =
+            Socket::netfilter().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        Ok(Batch { socket })
+    }
+
+    /// Makes them.
+    pub fn send(&mut self, changes: Vec<Message>) -> Result<(), Errno> {
+        let resource = libc::NFNL_SUBSYS_NFTABLES as u16;
+        let mark = |kind: libc::c_int| Message::new(kind as u16, 0, &header(libc::AF_UNSPEC as u8, resource));
+        let mut messages = vec![mark(libc::NFNL_MSG_BATCH_BEGIN)];
+        messages.extend(changes);
+        messages.push(mark(libc::NFNL_MSG_BATCH_END));
+        self.socket.transaction(messages)
+    }
 }

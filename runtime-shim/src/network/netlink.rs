@@ -24,6 +24,8 @@ pub mod flags {
     pub const CREATE: u16 = libc::NLM_F_CREATE as u16;
     /// Fail when it exists.
     pub const EXCL: u16 = libc::NLM_F_EXCL as u16;
+    /// After those that exist.
+    pub const APPEND: u16 = libc::NLM_F_APPEND as u16;
     /// All there are.
     pub const DUMP: u16 = (libc::NLM_F_ROOT | libc::NLM_F_MATCH) as u16;
 }

@@ -11,6 +11,7 @@
 
 mod message;
 mod names;
+mod redirect;
 mod upstream;
 
 use std::io;
@@ -67,16 +68,33 @@ pub struct Resolver {
 }
 
 /// Takes the address in a container's network namespace, whose loopback is up.
+///
+/// Port 53 itself stays free for the container, where packets can be led on.
 pub fn bind(namespace: BorrowedFd) -> Result<Sockets> {
-    let address = SocketAddr::new(EMBEDDED.into(), PORT);
     inside(namespace, || {
+        let sockets = Sockets::bind(0)?;
+        let ports = (sockets.datagrams.local_addr(), sockets.connections.local_addr());
+        match ports {
+            (Ok(datagrams), Ok(connections))
+                if redirect::install(datagrams.port(), connections.port()).is_ok() =>
+            {
+                Ok(sockets)
+            }
+            _ => Sockets::bind(PORT),
+        }
+    })
+}
+
+impl Sockets {
+    fn bind(port: u16) -> Result<Sockets> {
+        let address = SocketAddr::new(EMBEDDED.into(), port);
         let context = || format!("cannot bind {address} in the container");
         let datagrams = UdpSocket::bind(address).context(context)?;
         let connections = TcpListener::bind(address).context(context)?;
         datagrams.set_nonblocking(true).context(context)?;
         connections.set_nonblocking(true).context(context)?;
         Ok(Sockets { datagrams, connections })
-    })
+    }
 }
 
 /// Answers for as long as the process lives; comes back only when that is no

@@ -129,6 +129,10 @@ fn neighbours_are_found_by_their_names() {
         assert_eq!(dig(&a, &format!("-x {ip6}")), found(&["db.front."]));
         assert_eq!(dig(&a, "-x 10.87.0.77"), status("NXDOMAIN"), "would be ours");
         assert_eq!(dig(&a, "web"), found(&[&a.ip().to_string()]), "itself");
+        let own = || Ok((UdpSocket::bind("0.0.0.0:53").unwrap(), TcpListener::bind("[::]:53").unwrap()));
+        let own = inside(a.namespace.as_fd(), own).unwrap();
+        assert_eq!(dig(&a, "db"), found(&[&ip]), "a server of names itself");
+        drop(own);
 
         // From another network there is no such name; two of one name are both found.
         let other = host.container("other", &["back"], &[]);
