@@ -8,6 +8,7 @@
 //! lease: what a killed process left, the next one removes.
 
 use std::collections::HashSet;
+use std::io;
 use std::net::IpAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -18,6 +19,7 @@ use super::inside::{self, Forwarded, inside};
 use super::lease::{self, Holder, Lease, Wish, link_name};
 use super::links::{Cable, Link, Links};
 use super::ports::{Port, Publish};
+use super::relay::{self, Relay};
 use super::reserve::{self, Owner, Reach, Reserved};
 use super::rules;
 use super::store::{Locked, Network, Networks};
@@ -58,6 +60,8 @@ pub struct Attached {
     pub ports: Vec<Port>,
     /// Keeps the host's ports: to be held as long as the container runs.
     pub reserved: Vec<OwnedFd>,
+    /// The ports of those whose connections somebody must pass on.
+    pub relays: Vec<Relay>,
 }
 
 /// Puts a container on its networks, or on none of them.
@@ -97,7 +101,18 @@ pub fn attach(networks: &Networks, request: &Request, namespace: BorrowedFd) -> 
     if endpoints.is_empty() {
         inside(namespace, || raise(&mut open_links()?, "lo"))?;
     }
-    Ok(Attached { endpoints, ports, reserved: reserved.sockets })
+    let relays = match publisher.and_then(|at| endpoints.get(at)) {
+        Some(endpoint) => relays(&ports, &reserved.sockets, &endpoint.lease)?,
+        None => Vec::new(),
+    };
+    Ok(Attached { endpoints, ports, reserved: reserved.sockets, relays })
+}
+
+fn relays(ports: &[Port], sockets: &[OwnedFd], lease: &Lease) -> Result<Vec<Relay>> {
+    let pairs = ports.iter().zip(sockets);
+    let by_hand = pairs.filter_map(|(port, socket)| Some((socket, relay::target(port, lease)?)));
+    let relay = |(socket, to): (&OwnedFd, _)| Ok(Relay { socket: socket.try_clone()?, to });
+    by_hand.map(relay).collect::<io::Result<_>>().context(|| "cannot share a socket".to_owned())
 }
 
 /// Puts a container that is running on one more network.

@@ -5,12 +5,13 @@
 //! written to nf_tables directly. That also tells at no cost whether the rules
 //! are there at all: without their sets the transaction fails.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use rustix::io::Errno;
 
+use super::filters::{Batch, new_message};
 use super::lease::Lease;
-use super::netlink::{Message, Socket, flags};
+use super::netlink::{Message, flags};
 use super::ports::Protocol;
 use super::store::Network;
 use super::subnet::Mac;
@@ -138,6 +139,8 @@ pub fn of(network: &Network, lease: &Lease) -> Vec<Element> {
     for port in &lease.ports {
         let target = match port.host_ip {
             IpAddr::V4(_) => Some(lease.address.into()),
+            // See `relay`.
+            IpAddr::V6(Ipv6Addr::LOCALHOST) => None,
             IpAddr::V6(_) => lease.address6.map(IpAddr::from),
         };
         let mut key = vec![Part::Protocol(port.protocol), Part::Port(port.host_port)];
@@ -240,16 +243,6 @@ const ELEMENT_KEY: u16 = 1;
 const ELEMENT_DATA: u16 = 2;
 const DATA_VALUE: u16 = 1;
 
-fn kind(message: libc::c_int) -> u16 {
-    (libc::NFNL_SUBSYS_NFTABLES << 8 | message) as u16
-}
-
-/// A `struct nfgenmsg`.
-fn header(family: u8, resource: u16) -> [u8; 4] {
-    let [high, low] = resource.to_be_bytes();
-    [family, libc::NFNETLINK_V0 as u8, high, low]
-}
-
 fn change(message: libc::c_int, flags: u16, table: &str, element: &Element) -> Message {
     let value = |message: Message, kind, parts: &[Part]| {
         let bytes: Vec<u8> = parts.iter().flat_map(Part::bytes).collect();
@@ -264,33 +257,4 @@ fn change(message: libc::c_int, flags: u16, table: &str, element: &Element) -> M
                 false => value(value(one, ELEMENT_KEY, &element.key), ELEMENT_DATA, &element.data),
             })
         })
-}
-
-/// A request to nf_tables.
-pub fn new_message(message: libc::c_int, flags: u16, family: u8) -> Message {
-    Message::new(kind(message), flags, &header(family, 0))
-}
-
-/// Changes of packet filters that happen together or not at all.
-pub struct Batch {
-    socket: Socket,
-}
-
-impl Batch {
-    /// For those of the caller's network namespace.
-    pub fn open() -> Result<Batch, Errno> {
-        let socket =
-            Socket::netfilter().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-        Ok(Batch { socket })
-    }
-
-    /// Makes them.
-    pub fn send(&mut self, changes: Vec<Message>) -> Result<(), Errno> {
-        let resource = libc::NFNL_SUBSYS_NFTABLES as u16;
-        let mark = |kind: libc::c_int| Message::new(kind as u16, 0, &header(libc::AF_UNSPEC as u8, resource));
-        let mut messages = vec![mark(libc::NFNL_MSG_BATCH_BEGIN)];
-        messages.extend(changes);
-        messages.push(mark(libc::NFNL_MSG_BATCH_END));
-        self.socket.transaction(messages)
-    }
 }

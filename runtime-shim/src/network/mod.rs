@@ -11,8 +11,9 @@
 //! | `lease` | what a container has on a network |
 //! | `attach` | a container comes and goes |
 //! | `links`, `inside` | the kernel's links, addresses, routes, settings |
-//! | `rules`, `elements` | packet filters: a network's, and a container's part in them |
-//! | `ports`, `reserve` | published ports, as written and as kept |
+//! | `rules`, `elements`, `filters` | packet filters: a network's, and a container's part in them |
+//! | `ports`, `reserve`, `relay` | published ports: as written, as kept, and what filters cannot lead on |
+//! | `service` | what goes on while a container runs |
 //! | `dns`, `files` | names: our server of them, and the files of /etc |
 //! | `subnet`, `netlink` | arithmetic; messages |
 //!
@@ -25,14 +26,17 @@ mod attach;
 pub mod dns;
 mod elements;
 pub mod files;
+mod filters;
 mod inside;
 mod lease;
 mod links;
 mod netlink;
 mod pool;
 mod ports;
+mod relay;
 mod reserve;
 mod rules;
+mod service;
 mod store;
 mod subnet;
 
@@ -42,6 +46,8 @@ pub use attach::{
 pub use elements::Settling;
 pub use lease::{Holder, Lease, Wish};
 pub use ports::{HostPort, Port, Protocol, Publish};
+pub use relay::Relay;
+pub use service::Services;
 pub use store::{DEFAULT, Network, Networks, New, Pool};
 pub use subnet::{Mac, Subnet};
 

@@ -83,14 +83,16 @@ fn first_that(results: impl Iterator<Item = Result<()>>) -> Result<()> {
     last
 }
 
-/// The host's addresses that a port is to be published on.
+/// The host's addresses that a port is to be published on. By IPv6 a container
+/// without it is reached by connections alone, which can be passed on.
 fn addresses(asked: &Publish, reach: Reach) -> Result<Vec<IpAddr>> {
-    match (asked.host_ip, reach) {
-        (None, Reach::Both) => Ok(EVERYWHERE.to_vec()),
-        (None, Reach::Ipv4) => Ok(vec![Ipv4Addr::UNSPECIFIED.into()]),
-        (Some(IpAddr::V6(ip)), Reach::Ipv4) => {
-            Err(Failure::new(format!("cannot publish on [{ip}]: the container's network has no IPv6"))
-                .hint("make the network with --ipv6, or publish on an address of IPv4"))
+    let led_on = reach == Reach::Both;
+    match (asked.host_ip, asked.protocol) {
+        (None, Protocol::Udp) if !led_on => Ok(vec![Ipv4Addr::UNSPECIFIED.into()]),
+        (None, _) => Ok(EVERYWHERE.to_vec()),
+        (Some(ip), Protocol::Udp) if ip.is_ipv6() && (!led_on || ip.is_loopback()) => {
+            Err(Failure::new(format!("cannot publish a port of udp on [{ip}] for this container"))
+                .hint("publish it on an address of IPv4, or on all addresses"))
         }
         (Some(ip), _) => Ok(vec![ip]),
     }
@@ -311,7 +313,7 @@ mod tests {
     #[test]
     fn only_what_is_the_machines_can_be_published() {
         assert!(refusal("192.0.2.1:8000:80", &[]).contains("cannot assign requested address"));
-        assert!(refusal("[::1]:8000:80", &[]).contains("has no IPv6"));
+        assert!(refusal("[::1]:8000:80/udp", &[]).contains("cannot publish a port of udp on [::1]"));
     }
 
     #[test]

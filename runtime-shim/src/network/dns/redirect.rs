@@ -8,8 +8,8 @@
 use rustix::io::Errno;
 
 use super::PORT;
-use crate::network::elements::{Batch, new_message};
 use crate::network::files::EMBEDDED;
+use crate::network::filters::{Batch, new_message};
 use crate::network::netlink::{Message, flags};
 use crate::network::ports::Protocol;
 

@@ -105,3 +105,30 @@ fn a_running_container_changes_its_networks() {
         assert!(disconnect(&host.networks, "front", &a.id).is_err());
     });
 }
+
+#[test]
+fn what_filters_cannot_lead_on_is_passed_on() {
+    on_a_host("tests::traffic::what_filters_cannot_lead_on_is_passed_on", |host| {
+        let outside = host.neighbour();
+        host.create("old", |_| ());
+        let six = host.container("six", &["bridge"], &["8000:80", "[::1]:8001:80"]);
+        let four = host.container("four", &["old"], &["9000:80", "[fd99::1]:9001:80"]);
+        for container in [six, four] {
+            serve(Some(&container.namespace), addr("[::]:80"));
+            let services = Services { relays: container.attached.relays, ..Services::default() };
+            assert!(services.are_needed());
+            std::thread::spawn(|| services.run());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        let from = |client, text: &str| fetch(client, addr(text));
+        for text in ["[::1]:8000", "[::1]:8001", "[::1]:9000", "127.0.0.1:9000", "[fd99::1]:9001"] {
+            assert!(from(None, text).is_some(), "{text}");
+        }
+        assert!(from(Some(&outside), "[fd99::1]:9000").is_some(), "to a container without IPv6");
+        let undisguised = from(Some(&outside), "[fd99::1]:8000");
+        assert_eq!(undisguised.as_deref(), Some("fd99::2"), "by packet filters, where they can");
+        for text in ["127.0.0.1:8001", "[fd99::1]:8001", "[::1]:9001", "127.0.0.1:9001"] {
+            assert!(from(None, text).is_none(), "{text}");
+        }
+    });
+}
