@@ -15,6 +15,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 
 use super::elements::{self, Rules, Settling};
+use super::flows;
 use super::inside::{self, Forwarded, inside};
 use super::lease::{self, Holder, Lease, Wish, link_name};
 use super::links::{Cable, Link, Links};
@@ -295,16 +296,22 @@ fn admit(on: &Locked, lease: &Lease) -> Result<()> {
     let elements = elements::of(&on.network, lease);
     let context = || format!("cannot change the packet filters of network {}", on.network.name);
     match elements::add(&on.network.bridge, &elements).context(context)? {
-        Rules::Present => Ok(()),
-        Rules::Absent => rules::install(&on.network, &lease::all(&on.dir)?),
+        Rules::Present => {}
+        Rules::Absent => rules::install(&on.network, &lease::all(&on.dir)?)?,
     }
+    flows::forget(lease).context(context)
 }
 
 fn leave(networks: &Networks, network: &Network, container: &str, namespace: Namespace) -> Result<Settling> {
     let locked = networks.lock(network)?;
     let context = || format!("cannot take container {container} off network {}", network.name);
     let settling = match lease::of(&locked.dir, container)? {
-        Some(lease) => elements::remove(&network.bridge, &elements::of(network, &lease)).context(context)?,
+        Some(lease) => {
+            let elements = elements::of(network, &lease);
+            let settling = elements::remove(&network.bridge, &elements).context(context)?;
+            flows::forget(&lease).context(context)?;
+            settling
+        }
         None => Settling::default(),
     };
     let (mut links, link) = (open_links()?, link_name(network, container));

@@ -11,7 +11,7 @@
 //! | `lease` | what a container has on a network |
 //! | `attach` | a container comes and goes |
 //! | `links`, `inside` | the kernel's links, addresses, routes, settings |
-//! | `rules`, `elements`, `filters` | packet filters: a network's, and a container's part in them |
+//! | `rules`, `elements`, `filters`, `flows` | packet filters: a network's, and a container's part in them |
 //! | `ports`, `reserve`, `relay` | published ports: as written, as kept, and what filters cannot lead on |
 //! | `service` | what goes on while a container runs |
 //! | `dns`, `files` | names: our server of them, and the files of /etc |
@@ -27,6 +27,7 @@ pub mod dns;
 mod elements;
 pub mod files;
 mod filters;
+mod flows;
 mod inside;
 mod lease;
 mod links;

@@ -22,7 +22,7 @@ use super::*;
 use crate::failure::Result;
 
 /// Long enough for a loaded machine, short enough to wait for in vain.
-pub const PATIENCE: Duration = Duration::from_millis(800);
+pub const PATIENCE: Duration = Duration::from_millis(600);
 const MARK: &str = "RUNION_TEST_HOST";
 
 /// Runs the test's body in a network namespace of its own; says why where it cannot.

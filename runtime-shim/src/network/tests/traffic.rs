@@ -132,3 +132,33 @@ fn what_filters_cannot_lead_on_is_passed_on() {
         }
     });
 }
+
+#[test]
+fn a_client_that_never_pauses_is_led_on_and_let_go() {
+    on_a_host("tests::traffic::a_client_that_never_pauses_is_led_on_and_let_go", |host| {
+        let outside = host.neighbour();
+        let client = inside(outside.as_fd(), || Ok(UdpSocket::bind("192.0.2.2:4000").unwrap())).unwrap();
+        let knock = || {
+            // What was refused before is told on the next call.
+            while client.send_to(b"hello", "192.0.2.1:5300").is_err() {}
+        };
+        knock();
+        let serve = |container: &Container| {
+            let ear = inside(container.namespace.as_fd(), || Ok(UdpSocket::bind("0.0.0.0:53").unwrap()));
+            let ear = ear.unwrap();
+            ear.set_read_timeout(Some(PATIENCE)).unwrap();
+            ear
+        };
+        let hears = |ear: &UdpSocket| ear.recv_from(&mut [0; 16]).is_ok();
+        let first = host.container("first", &["bridge"], &["5300:53/udp"]);
+        let ear = serve(&first);
+        knock();
+        assert!(hears(&ear), "although it had knocked before");
+        detach(&host.networks, &first.id, Namespace::Ends).unwrap();
+        let second = host.container("second", &["bridge"], &[]);
+        assert_eq!(second.ip(), first.ip());
+        let ear = serve(&second);
+        knock();
+        assert!(!hears(&ear), "its address is another's now");
+    });
+}
