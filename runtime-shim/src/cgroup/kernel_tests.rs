@@ -24,7 +24,9 @@ impl Drop for Guard {
 fn path(test: &str) -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    PathBuf::from(format!("/runion-test-{}/{test}-{count}", std::process::id()))
+    // Huge pages apart: what a parent gives on would keep the top from taking it back.
+    let parent = if test == "huge" { "runion-test-huge" } else { "runion-test" };
+    PathBuf::from(format!("/{parent}-{}/{test}-{count}", std::process::id()))
 }
 
 /// A group with these limits, or `None` with the reason on a host that cannot.
@@ -370,25 +372,105 @@ fn what_this_host_lacks_is_told_and_what_nobody_asked_for_is_not() {
     assert!(group.v2_dir().unwrap().is_none());
 }
 
+/// The topmost group of v2, where this machine has `hugetlb` there; its giving
+/// it on is for one test at a time, and ends with it.
+struct HugePages {
+    top: PathBuf,
+    is_ours: bool,
+    _alone: std::sync::MutexGuard<'static, ()>,
+}
+
+impl HugePages {
+    fn given() -> Option<HugePages> {
+        static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+        let alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let top = Hierarchy::find().unwrap().v2?.top;
+        let has = |name: &str| file::read(&top, name).is_ok_and(|text| file::lists(&text, "hugetlb"));
+        let is_ours = has("cgroup.controllers") && !has("cgroup.subtree_control");
+        has("cgroup.controllers").then_some(HugePages { top, is_ours, _alone: alone })
+    }
+}
+
+impl Drop for HugePages {
+    fn drop(&mut self) {
+        if self.is_ours {
+            // A group of somebody else's may need it by now; then it stays.
+            file::write(&self.top, "cgroup.subtree_control", "-hugetlb").unwrap_or_default();
+        }
+    }
+}
+
+fn huge_pages() -> Resources {
+    let limit = HugePageLimit { page_size: "2MB".into(), limit: 4 << 20 };
+    Resources { hugepage_limits: vec![limit], ..Resources::default() }
+}
+
 #[test]
 fn controllers_of_v2_are_enabled_on_the_way() {
-    let limit = HugePageLimit { page_size: "2MB".into(), limit: 4 << 20 };
-    let resources = Resources { hugepage_limits: vec![limit], ..Resources::default() };
-    let top = Hierarchy::find().unwrap().v2.map(|v2| v2.top);
-    let before = top.as_ref().and_then(|top| file::read(top, "cgroup.subtree_control").ok());
-    let Some(guard) = group("huge", Controller::HugePages, &resources) else { return };
+    let _given = HugePages::given();
+    let Some(guard) = group("huge", Controller::HugePages, &huge_pages()) else { return };
     let file = match guard.0.place(Controller::HugePages).unwrap() {
         Place::V1(_) => "hugetlb.2MB.limit_in_bytes",
         Place::V2(_) => "hugetlb.2MB.max",
     };
     assert_eq!(read(&guard.0, Controller::HugePages, file), (4 << 20).to_string());
-    drop(guard);
-    if let (Some(top), Some(before)) = (top, before)
-        && !file::lists(&before, "hugetlb")
-    {
-        // Another group may have come to need it; then it stays.
-        file::write(&top, "cgroup.subtree_control", "-hugetlb").unwrap_or_default();
-    }
+}
+
+/// As a container with a cgroup namespace sees itself: at the top, and in the way.
+#[test]
+fn processes_of_the_caller_s_own_group_give_way() {
+    let Some(given) = HugePages::given().filter(|_| rustix::process::geteuid().is_root()) else {
+        println!("skipped: no root, or no hugetlb in cgroup v2");
+        return;
+    };
+    file::write(&given.top, "cgroup.subtree_control", "+hugetlb").unwrap();
+    let group = given.top.join(format!("runion-test-own-{}", std::process::id()));
+    std::fs::create_dir(&group).unwrap();
+    let script = format!(
+        "echo $$ > {group}/cgroup.procs && exec unshare --cgroup --mount --propagation private sh -c \
+         'umount {top} && mount -t cgroup2 none {top} && exec {program} --exact {test} --ignored --nocapture'",
+        group = group.display(),
+        top = given.top.display(),
+        program = std::env::current_exe().unwrap().display(),
+        test = "cgroup::kernel_tests::in_its_own_group",
+    );
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    let groups = directory::tree(&group).unwrap();
+    directory::remove(&group, 1).unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+    assert_eq!(groups, [group.join("runion-caller"), group]);
+}
+
+/// The part of the test above that runs in that group.
+#[test]
+#[ignore = "run by the test above, in a group of its own"]
+fn in_its_own_group() {
+    // A process that is nobody's to kill is in the way as well.
+    let mut other = Command::new("sleep").arg("9").spawn().unwrap();
+    let (group, warnings) = Group::create(&path("huge"), &huge_pages()).unwrap();
+    let guard = Guard(group);
+    assert_eq!(warnings, [""; 0]);
+    assert_eq!(read(&guard.0, Controller::HugePages, "hugetlb.2MB.max"), (4 << 20).to_string());
+    other.kill().unwrap();
+    other.wait().unwrap();
+}
+
+#[test]
+fn groups_of_threads_hide_nobody() {
+    let Some(guard) = group("threads", Controller::Systemd, &Resources::default()) else { return };
+    let Some(dir) = guard.0.v2.clone() else {
+        println!("skipped: no cgroup v2");
+        return;
+    };
+    let mut child = begin(&guard.0, "exec sleep 9");
+    std::fs::create_dir(dir.join("below")).unwrap();
+    file::write(&dir.join("below"), "cgroup.type", "threaded").unwrap();
+    file::write(&dir.join("below"), "cgroup.threads", &child.id().to_string()).unwrap();
+    assert!(file::read(&dir.join("below"), "cgroup.procs").is_err());
+    assert_eq!(guard.0.pids().unwrap(), [Pid::from_raw(child.id() as i32).unwrap()]);
+    guard.0.kill_all().unwrap();
+    child.wait().unwrap();
 }
 
 /// As whom the test below is run again.
@@ -444,7 +526,7 @@ fn in_a_group_that_was_delegated() {
     let guard = Guard(group);
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     assert!(warnings[0].starts_with("cannot set the memory limit: no group can be made in "), "{warnings:?}");
-    assert!(warnings[0].contains("systemd-run --user --scope"), "{warnings:?}");
+    assert!(warnings[0].ends_with("; without root, limits take cgroup v2"), "{warnings:?}");
     assert!(!guard.0.v1.contains_key(&Controller::Memory));
     assert!(guard.0.dirs().iter().all(|dir| dir.to_string_lossy().contains("/runion-test-delegated-")));
     assert_eq!(read(&guard.0, Controller::Pids, "pids.max"), "5");

@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 
 use super::controller::Controller;
-use super::plan::{Plan, lost};
+use super::plan::{self, Plan, Write, lost};
 use super::v2::Present;
 use super::{Group, Place, Refusals, devices, file, filter, v1, v2};
 use crate::bundle::Resources;
@@ -45,18 +45,7 @@ pub fn apply(group: &Group, resources: &Resources, refusals: &Refusals, when: Wh
         warnings.extend(apply_one(group, &v1, v2, refusals)?);
     }
     for (controller, write) in v2::verbatim(resources)? {
-        let named = write.choices.first().map_or("", |(name, _)| name);
-        let what = format!("unified resource {named}");
-        let plan = Plan { controller: Controller::Systemd, writes: vec![write.clone()], lost: Vec::new() };
-        let in_v1 = controller.is_some_and(|controller| group.v1.contains_key(&controller));
-        match &group.v2 {
-            Some(_) if in_v1 => warnings.push(lost(&what, "this host has its controller on cgroup v1")),
-            Some(dir) => match controller.and_then(|controller| refusals.get(&controller)) {
-                Some(reason) => warnings.push(lost(&what, reason)),
-                None => warnings.extend(plan.apply(dir)?),
-            },
-            None => warnings.push(lost(&what, &without_v2(refusals))),
-        }
+        warnings.extend(apply_verbatim(group, controller, write, refusals)?);
     }
     if when == When::AtFirst || !resources.devices.is_empty() {
         warnings.extend(limit_devices(group, resources, refusals)?);
@@ -79,12 +68,25 @@ fn apply_one(group: &Group, v1: &Plan, v2: Option<&Plan>, refusals: &Refusals) -
     Ok(v1.asked().into_iter().map(|what| lost(what, &reason)).collect())
 }
 
-fn absent(controller: Controller) -> String {
-    format!("there is no group of the controller {} for it", controller.name())
+fn apply_verbatim(
+    group: &Group,
+    controller: Option<Controller>,
+    write: Write,
+    refusals: &Refusals,
+) -> Result<Vec<String>> {
+    let in_v1 = controller.is_some_and(|controller| group.v1.contains_key(&controller));
+    let refusal = controller.and_then(|controller| refusals.get(&controller)).map(String::as_str);
+    let reason = match (&group.v2, refusal) {
+        (Some(_), _) if in_v1 => "this host has its controller on cgroup v1",
+        (Some(dir), None) => return plan::apply(&[write], dir),
+        (_, Some(reason)) => reason,
+        (None, None) => "the container has no group of cgroup v2",
+    };
+    Ok(vec![lost(write.what, reason)])
 }
 
-fn without_v2(refusals: &Refusals) -> String {
-    refusals.values().next().cloned().unwrap_or_else(|| "this host has no cgroup v2".to_owned())
+fn absent(controller: Controller) -> String {
+    format!("there is no group of the controller {} for it", controller.name())
 }
 
 /// What v2's files say, where a new limit depends on it.

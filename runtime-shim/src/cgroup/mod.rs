@@ -156,11 +156,14 @@ impl Group {
         match made {
             Ok(dir) => Ok(Ok(dir)),
             Err(error) if directory::is_refusal(&error) => {
-                let help = match rustix::process::geteuid().is_root() {
-                    true => "",
-                    false => {
-                        " (without root, a group has to be delegated: systemd-run --user --scope -p Delegate=yes …)"
+                let is_v2 = top.join("cgroup.controllers").exists();
+                let help = match (rustix::process::geteuid().is_root(), is_v2) {
+                    (true, _) => "",
+                    (false, true) => {
+                        "; without root, it takes a group that is delegated: \
+                                      systemd-run --user --scope -p Delegate=yes …"
                     }
+                    (false, false) => "; without root, limits take cgroup v2",
                 };
                 Ok(Err(format!("no group can be made in {}: {error}{help}", top.display())))
             }

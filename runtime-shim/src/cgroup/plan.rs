@@ -91,30 +91,39 @@ impl Plan {
     /// Writes it to a group, and says what could not be.
     ///
     /// # Errors
-    /// A value that the kernel refuses: it was not meant, or cannot be had.
+    /// As [`apply`].
     pub fn apply(&self, dir: &Path) -> Result<Vec<String>> {
         let mut warnings: Vec<String> = self.lost.iter().map(|(what, why)| lost(what, why)).collect();
-        let mut waiting: Vec<&Write> = self.writes.iter().collect();
-        while !waiting.is_empty() {
-            let mut refused = Vec::new();
-            for write in &waiting {
-                match write.put(dir) {
-                    Ok(()) => {}
-                    Err(error) if is_bad_value(&error) => refused.push((*write, error)),
-                    Err(error)
-                        if write.presence == Presence::Extra && error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => warnings.push(lost(write.what, &write.reason(&error))),
-                }
-            }
-            if refused.len() == waiting.len() {
-                return Err(refused
-                    .first()
-                    .map_or_else(|| Failure::new(""), |(write, error)| write.refused(dir, error)));
-            }
-            waiting = refused.into_iter().map(|(write, _)| write).collect();
-        }
+        warnings.extend(apply(&self.writes, dir)?);
         Ok(warnings)
     }
+}
+
+/// Writes limits to a group, and says what could not be.
+///
+/// # Errors
+/// A value that the kernel refuses: it was not meant, or cannot be had.
+pub fn apply(writes: &[Write], dir: &Path) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    let mut waiting: Vec<&Write> = writes.iter().collect();
+    while !waiting.is_empty() {
+        let mut refused = Vec::new();
+        for write in &waiting {
+            match write.put(dir) {
+                Ok(()) => {}
+                Err(error) if is_bad_value(&error) => refused.push((*write, error)),
+                Err(error)
+                    if write.presence == Presence::Extra && error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => warnings.push(lost(write.what, &write.reason(&error))),
+            }
+        }
+        // None has made room for another.
+        if let Some((write, error)) = refused.first().filter(|_| refused.len() == waiting.len()) {
+            return Err(write.refused(dir, error));
+        }
+        waiting = refused.into_iter().map(|(write, _)| write).collect();
+    }
+    Ok(warnings)
 }
 
 impl Write {
@@ -156,6 +165,9 @@ impl Write {
                 "memory limit should be smaller than already set memoryswap limit, update the memoryswap at the \
                  same time",
             ),
+            Some(Errno::INVAL) if name == "cpu.rt_runtime_us" => {
+                failure.hint("the groups above it give no more: raise cpu.rt_runtime_us in each of them first")
+            }
             Some(Errno::NODEV | Errno::NXIO) => {
                 failure.hint("it takes a whole disk that exists, not a partition")
             }

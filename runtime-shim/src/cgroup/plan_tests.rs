@@ -136,6 +136,35 @@ fn both_versions_side_by_side() {
     for (asked, of_v1, of_v2) in table {
         assert_eq!(v1_table(asked.clone()), of_v1, "v1 of {asked}");
         assert_eq!(v2_table(asked.clone(), &fresh), of_v2, "v2 of {asked}");
+        written_to_files(&plans(&resources(asked), &fresh).unwrap());
+    }
+}
+
+/// Writes plans to a directory that has all their files, and to one that has
+/// only the last of each choice.
+fn written_to_files(plans: &[Plan]) {
+    for has_all in [true, false] {
+        let dir = std::env::temp_dir().join(format!("runion-test-plan-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        let writes: Vec<&Write> = plans.iter().flat_map(|plan| &plan.writes).collect();
+        for write in &writes {
+            let names = write.choices.iter().map(|(name, _)| name);
+            let first = if has_all { 0 } else { write.choices.len() - 1 };
+            names.skip(first).for_each(|name| std::fs::write(dir.join(name), "").unwrap());
+        }
+        for plan in plans {
+            assert_eq!(plan.apply(&dir).unwrap().len(), plan.lost.len(), "{plan:?}");
+        }
+        for write in writes {
+            let (name, _) = if has_all { write.choices.first() } else { write.choices.last() }.unwrap();
+            let same = |other: &&(String, String)| other.0 == *name;
+            let last =
+                plans.iter().flat_map(|plan| &plan.writes).flat_map(|write| &write.choices).rfind(same);
+            // Files of the kernel's take each write by itself; these keep its end.
+            let held = std::fs::read_to_string(dir.join(name)).unwrap();
+            assert!(held.starts_with(&last.unwrap().1), "{name}: {held}");
+        }
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 }
 

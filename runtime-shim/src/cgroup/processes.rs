@@ -37,7 +37,7 @@ impl Group {
                     Ok(listed) => pids.extend(
                         listed.lines().filter_map(|pid| pid.parse::<i32>().ok()).filter(|&pid| pid > 0),
                     ),
-                    Err(error) if is_gone(&error) => {}
+                    Err(error) if is_gone(&error) || is_threaded(&error) => {}
                     Err(error) => return Err(error).context(|| format!("cannot read {}", group.display())),
                 }
             }
@@ -143,6 +143,12 @@ impl Group {
 
 fn is_gone(error: &std::io::Error) -> bool {
     error.kind() == ErrorKind::NotFound || Errno::from_io_error(error) == Some(Errno::NODEV)
+}
+
+/// Threads may be spread over groups of v2 below the one that lists their
+/// processes.
+fn is_threaded(error: &std::io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::OPNOTSUPP)
 }
 
 fn state_v1(freezer: &Path) -> Result<String> {

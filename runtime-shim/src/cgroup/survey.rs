@@ -77,10 +77,12 @@ fn state(hierarchy: &Hierarchy, controller: Controller) -> Result<(), String> {
 /// Where groups would be made.
 fn base(mounted: &Mounted) -> Result<std::path::PathBuf, String> {
     let writable = |base: &std::path::PathBuf| directory::is_writable(base);
-    directory::bases(mounted)
-        .into_iter()
-        .find(writable)
-        .ok_or_else(|| "no group is delegated to this user".to_owned())
+    directory::bases(mounted).into_iter().find(writable).ok_or_else(|| {
+        match rustix::process::geteuid().is_root() {
+            true => "no group can be made".to_owned(),
+            false => "no group is delegated to this user".to_owned(),
+        }
+    })
 }
 
 /// The true root may have both processes and groups with controllers; other

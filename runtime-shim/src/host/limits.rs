@@ -59,6 +59,9 @@ fn told(survey: &Survey, caller: Caller) -> Finding {
         (Caller::Ordinary, _) => {
             "with systemd: systemd-run --user --scope -p Delegate=yes runion …, and Delegate=yes for user@.service"
         }
+        (Caller::Root, _) if survey.usable.is_empty() => {
+            "mount /sys/fs/cgroup writable for the container that this runs in"
+        }
         (Caller::Root, Kind::V1) => {
             "boot with cgroup_enable=memory swapaccount=1, or mount what is not mounted"
         }
