@@ -155,7 +155,7 @@ impl AllLimits {
             let swappiness =
                 u64::try_from(swappiness).ok().filter(|&value| value <= 100).ok_or_else(|| {
                     Failure::new(format!(
-                        "invalid value: {swappiness}, valid memory swappiness range is 0-100"
+                        "invalid value: {swappiness}. Valid memory swappiness range is 0-100"
                     ))
                 })?;
             resources.memory.get_or_insert_default().swappiness = Some(swappiness);

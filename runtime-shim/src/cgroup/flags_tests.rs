@@ -92,7 +92,7 @@ fn docker_s_refusals() {
 #[test]
 fn what_cannot_be_changed_later_is_checked_too() {
     let said = typed("--memory-swappiness 101").resources().unwrap_err().to_string();
-    assert_eq!(said, "runion: invalid value: 101, valid memory swappiness range is 0-100");
+    assert_eq!(said, "runion: invalid value: 101. Valid memory swappiness range is 0-100");
     let said = typed("--device-read-bps /dev/null:1mb").resources().unwrap_err().to_string();
     assert_eq!(said, "runion: invalid device: /dev/null is not a block device");
     assert!(typed("--device-write-iops /dev/none:1").resources().is_err());
