@@ -149,6 +149,10 @@ impl Layout {
                 ("cgroup2", _) => second = name_in_host(at).or(second),
                 ("cgroup", _) => {
                     let Some(name) = name_in_host(at) else { continue };
+                    // Where the host's /sys is bound, its mounts are there twice.
+                    if first.iter().any(|known: &Hierarchy| known.name == name) {
+                        continue;
+                    }
                     let is_own = |option: &&str| {
                         !matches!(*option, "rw" | "ro" | "xattr" | "clone_children" | "noprefix")
                             && !option.starts_with("release_agent=")
@@ -179,6 +183,7 @@ mod tests {
 26 25 0:22 / /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct
 27 25 0:23 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd
 28 25 0:24 / /sys/fs/cgroup/unified rw shared:3 - cgroup2 cgroup2 rw
+48 45 0:23 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd
 29 25 0:24 / /elsewhere/cpu rw - cgroup cgroup rw,cpu
 ";
         let hierarchy = |name: &str, options: &[&str]| Hierarchy {

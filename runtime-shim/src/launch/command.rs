@@ -258,7 +258,7 @@ fn become_user(user: &User, warn: &mut dyn FnMut(String)) -> Result<()> {
     let context = |what: &str, id: u32| format!("cannot become the {what} {id}");
     match set_thread_groups(&groups) {
         // A user namespace of one id keeps the groups its maker has.
-        Err(Errno::PERM) if groups.is_empty() => {}
+        Err(Errno::PERM) if user.additional_gids.iter().all(|gid| *gid == user.gid) => {}
         Err(Errno::PERM) => warn("further groups cannot be had in this user namespace".to_owned()),
         set => set.context(|| "cannot take on further groups".to_string())?,
     }

@@ -49,8 +49,8 @@ pub fn start(container: &Container, record: &Record, plan: &Plan, rootfs: &Rootf
     let spec = spec::bundle::of(container, record, &volumes, &host)?;
     spec.write(container.dir())?;
     let started = match runtime(record) {
-        Some(program) => by_program(container, &Program::new(program, container), record, &spec),
-        None => by_ourselves(container, record, &spec),
+        Some(program) => by_program(container, &Program::new(program, container), record, plan, &spec),
+        None => by_ourselves(container, record, plan, &spec),
     };
     match started {
         Ok(started) => Ok(started),
@@ -62,7 +62,7 @@ pub fn start(container: &Container, record: &Record, plan: &Plan, rootfs: &Rootf
 }
 
 /// By our own launcher.
-fn by_ourselves(container: &Container, record: &Record, spec: &Spec) -> Result<Started> {
+fn by_ourselves(container: &Container, record: &Record, plan: &Plan, spec: &Spec) -> Result<Started> {
     let stdio = match record.config.terminal {
         true => Stdio::none()?,
         false => Stdio::pipes(record.config.stdin)?,
@@ -80,7 +80,7 @@ fn by_ourselves(container: &Container, record: &Record, spec: &Spec) -> Result<S
         cgroup.add(created.pid())?;
     }
     let attached = match is_alone(spec) {
-        true => Some(networking::attach(container, record, created.netns()?.as_fd())?),
+        true => Some(networking::attach(container, record, plan, created.netns()?.as_fd())?),
         false => no_network_of_its_own(container, record)?,
     };
     let mut ready = created.prepare()?;
@@ -136,7 +136,13 @@ fn runtime(record: &Record) -> Option<&Path> {
     record.config.runtime.as_deref().filter(|path| !path.as_os_str().is_empty())
 }
 
-fn by_program(container: &Container, program: &Program<'_>, record: &Record, spec: &Spec) -> Result<Started> {
+fn by_program(
+    container: &Container,
+    program: &Program<'_>,
+    record: &Record,
+    plan: &Plan,
+    spec: &Spec,
+) -> Result<Started> {
     let pipes = match record.config.terminal {
         true => None,
         false => Some(Stdio::pipes(record.config.stdin)?),
@@ -148,7 +154,7 @@ fn by_program(container: &Container, program: &Program<'_>, record: &Record, spe
             let path = format!("/proc/{number}/ns/net");
             let namespace =
                 fs::File::open(path).context(|| "cannot open the network namespace".to_owned())?;
-            Some(networking::attach(container, record, namespace.as_fd())?)
+            Some(networking::attach(container, record, plan, namespace.as_fd())?)
         }
         false => no_network_of_its_own(container, record)?,
     };

@@ -12,6 +12,7 @@ use crate::container::{Container, Containers, Mode, Record};
 use crate::failure::{Context, Failure, OURS, Result, say};
 use crate::network::files::{Asks, DnsWish, ExtraHost, HostResolver, asks, hosts, resolv_conf};
 use crate::network::{self, Endpoint, Networks, Publish, Request, Wish, dns};
+use crate::sandbox::identity::Plan;
 use crate::sys::{self, Namespaces, Side};
 
 /// Files of /etc that tell of the network; mounted over the image's.
@@ -61,9 +62,14 @@ fn write(container: &Container, name: &str, text: &str) -> Result<()> {
 }
 
 /// Puts a container on its network, whose namespace this is.
-pub fn attach(container: &Container, record: &Record, namespace: BorrowedFd<'_>) -> Result<Attached> {
+pub fn attach(
+    container: &Container,
+    record: &Record,
+    plan: &Plan,
+    namespace: BorrowedFd<'_>,
+) -> Result<Attached> {
     let networks = Networks::open(container.store())?;
-    let attached = network::attach(&networks, &request(record)?, namespace)?;
+    let attached = network::attach(&networks, &request(record, plan)?, namespace)?;
     let names = match write_files(container, record, &attached.endpoints)? {
         Asks::Servers => None,
         Asks::Embedded => Some(serve_names(networks, record, namespace)?),
@@ -145,9 +151,14 @@ fn serve_names(networks: Networks, record: &Record, namespace: BorrowedFd<'_>) -
 }
 
 /// What it asks for.
-fn request(record: &Record) -> Result<Request> {
+fn request(record: &Record, plan: &Plan) -> Result<Request> {
     let config = &record.config;
     let network = match &config.network {
+        // Nobody asked for it in so many words.
+        Mode::Default if matches!(plan, Plan::Mapped(_)) => {
+            say("WARNING: the container has no network: bridges are root's (--network host uses the host's)");
+            None
+        }
         Mode::Default | Mode::Private => Some(network::DEFAULT.to_owned()),
         Mode::Named(name) => Some(name.clone()),
         Mode::None | Mode::Host | Mode::Container(_) => None,

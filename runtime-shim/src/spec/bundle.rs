@@ -178,7 +178,7 @@ fn linux(record: &Record, host: &Host<'_>) -> Result<Linux> {
         cgroups_path: Some(cgroup_path(record)),
         resources: Some(resources(config)),
         seccomp: seccomp::of(config)?,
-        sysctl: sysctls(config),
+        sysctl: sysctls(config, host),
         masked_paths: masked(&MASKED),
         readonly_paths: masked(&READ_ONLY),
         ..Linux::default()
@@ -216,11 +216,14 @@ fn resources(config: &Config) -> Resources {
 }
 
 /// Docker lets containers of their own network open low ports and ping.
-fn sysctls(config: &Config) -> BTreeMap<String, String> {
+fn sysctls(config: &Config, host: &Host<'_>) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     if !matches!(config.network, Mode::Host | Mode::Container(_)) {
         found.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
-        found.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
+        // Groups that a user namespace does not have are no range.
+        if !host.is_mapped && config.gid_map.is_empty() {
+            found.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
+        }
     }
     found.extend(config.sysctls.iter().map(|(name, value)| (name.clone(), value.clone())));
     found

@@ -69,7 +69,7 @@ impl Flags {
         find: &dyn Fn(&str) -> Result<String>,
     ) -> Result<()> {
         config.network = match self.network.as_deref() {
-            None | Some("" | "default" | "bridge") => Mode::Default,
+            None | Some("" | "default") => Mode::Default,
             Some("host") => Mode::Host,
             Some("none") => Mode::None,
             Some(text) => match text.strip_prefix("container:") {
