@@ -75,7 +75,7 @@ pub fn new_mount_namespace() -> io::Result<()> {
 /// Puts a filter on the system calls of this process and all it makes, with
 /// flags (`SECCOMP_FILTER_FLAG_*`). It takes `CAP_SYS_ADMIN`, or that no program
 /// gives new privileges.
-pub fn filter_calls_with(filter: &[seccompiler::sock_filter], flags: u32) -> io::Result<()> {
+pub fn filter_calls(filter: &[seccompiler::sock_filter], flags: u32) -> io::Result<()> {
     let len = u16::try_from(filter.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     let program = libc::sock_fprog { len, filter: filter.as_ptr().cast_mut().cast() };
     // SAFETY: the program is as long as it says, of instructions laid out as the

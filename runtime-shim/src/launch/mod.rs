@@ -53,7 +53,7 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
 };
 
-pub use self::capabilities::NAMES as CAPABILITIES;
+pub use self::capabilities::{DOCKERS as DOCKER_CAPABILITIES, NAMES as CAPABILITIES};
 pub use self::channel::Channel;
 pub use self::init::FirstProcess;
 pub use self::seccomp::docker_default;

@@ -4,7 +4,7 @@
 //! A program of seccompiler's knows one action beside its default, so a profile
 //! of several becomes several programs: one that says what is by default, and
 //! one for each further action. The kernel takes the strictest of what they
-//! say, which is what the profile says, for its rules do not overlap.
+//! say, which is what the profile says where conditions do not overlap.
 //!
 //! Programs of another machine than this one are killed: the numbers would mean
 //! something else.
@@ -21,7 +21,7 @@ use seccompiler::{
 
 pub use profile::docker_default;
 
-use crate::bundle::{Seccomp, SeccompArgument, SeccompRule};
+use crate::bundle::{Seccomp, SeccompArgument};
 use crate::failure::{Context, Failure, Result};
 use crate::sys;
 
@@ -39,8 +39,7 @@ impl Filters {
     /// Puts them on, for this process and all it makes.
     pub fn put_on(&self) -> Result<()> {
         for program in &self.programs {
-            sys::filter_calls_with(program, self.flags)
-                .context(|| "cannot filter system calls".to_string())?;
+            sys::filter_calls(program, self.flags).context(|| "cannot filter system calls".to_string())?;
         }
         Ok(())
     }
@@ -58,6 +57,7 @@ pub fn compile(profile: &Seccomp) -> Result<Filters> {
         return Err(refused("a listener (SCMP_ACT_NOTIFY) is not supported"));
     }
     let default = action(&profile.default_action, profile.default_errno_ret)?;
+    let decided = decided(profile, &default)?;
     let mut matched = Rules::new();
     let mut by_action: Vec<(SeccompAction, Rules)> = Vec::new();
     for rule in &profile.syscalls {
@@ -66,17 +66,23 @@ pub fn compile(profile: &Seccomp) -> Result<Filters> {
             continue;
         }
         let alternatives = alternatives(&rule.args)?;
-        let own = match by_action.iter_mut().find(|(known, _)| *known == then) {
-            Some((_, rules)) => Some(rules),
-            None if then == SeccompAction::Allow => None,
+        let at = match by_action.iter().position(|(known, _)| *known == then) {
+            Some(at) => at,
             None => {
-                by_action.push((then, Rules::new()));
-                by_action.last_mut().map(|(_, rules)| rules)
+                by_action.push((then.clone(), Rules::new()));
+                by_action.len() - 1
             }
         };
-        add(&mut matched, rule, &alternatives);
-        if let Some(own) = own {
-            add(own, rule, &alternatives);
+        for number in rule.names.iter().filter_map(|name| numbers::number(name)) {
+            // What another rule decides whatever the arguments, this does not.
+            let is_decided = decided.get(&number).map(|by| *by == then && alternatives.is_empty());
+            if is_decided == Some(false) {
+                continue;
+            }
+            matched.entry(number).or_default().extend_from_slice(&alternatives);
+            if let Some((_, own)) = by_action.get_mut(at) {
+                own.entry(number).or_default().extend_from_slice(&alternatives);
+            }
         }
     }
     let mut programs = Vec::new();
@@ -84,28 +90,27 @@ pub fn compile(profile: &Seccomp) -> Result<Filters> {
         programs.push(program(matched, default, SeccompAction::Allow)?);
     }
     for (then, rules) in by_action {
-        programs.push(program(rules, SeccompAction::Allow, then)?);
+        if then != SeccompAction::Allow && !rules.is_empty() {
+            programs.push(program(rules, SeccompAction::Allow, then)?);
+        }
     }
     Ok(Filters { programs, flags })
 }
 
-/// Adds a rule for each of its calls that this machine has; one without
-/// conditions makes the others of its call needless.
-fn add(rules: &mut Rules, rule: &SeccompRule, alternatives: &[Rule]) {
-    for number in rule.names.iter().filter_map(|name| numbers::number(name)) {
-        match rules.entry(number) {
-            std::collections::btree_map::Entry::Vacant(place) => {
-                place.insert(alternatives.to_vec());
-            }
-            std::collections::btree_map::Entry::Occupied(mut known) => {
-                if alternatives.is_empty() {
-                    known.get_mut().clear();
-                } else if !known.get().is_empty() {
-                    known.get_mut().extend_from_slice(alternatives);
-                }
-            }
+/// Calls that a rule decides whatever the arguments; the first such counts, and
+/// more than all rules with conditions, as with libseccomp.
+fn decided(profile: &Seccomp, default: &SeccompAction) -> Result<BTreeMap<i64, SeccompAction>> {
+    let mut decided = BTreeMap::new();
+    for rule in profile.syscalls.iter().filter(|rule| rule.args.is_empty()) {
+        let then = action(&rule.action, rule.errno_ret)?;
+        if then == *default {
+            continue;
+        }
+        for number in rule.names.iter().filter_map(|name| numbers::number(name)) {
+            decided.entry(number).or_insert_with(|| then.clone());
         }
     }
+    Ok(decided)
 }
 
 /// What must hold: all of the conditions; or, where one argument is named twice,
@@ -177,6 +182,7 @@ fn refused(why: impl std::fmt::Display) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bundle::SeccompRule;
 
     fn rule(names: &[&str], action: &str) -> SeccompRule {
         SeccompRule {

@@ -7,3 +7,4 @@ mod compare;
 mod hooks;
 mod life;
 mod namespaces;
+mod profile;
