@@ -14,17 +14,18 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
+use super::bridge;
+use super::definition::Network;
 use super::elements::{self, Rules, Settling};
 use super::flows;
-use super::inside::{self, Forwarded, inside};
+use super::inside::{self, inside};
 use super::lease::{self, Holder, Lease, Wish, link_name};
 use super::links::{Cable, Link, Links};
 use super::ports::{Port, Publish};
 use super::relay::{self, Relay};
 use super::reserve::{self, Owner, Reach, Reserved};
 use super::rules;
-use super::store::{Locked, Network, Networks};
-use super::subnet::Mac;
+use super::store::{Locked, Networks};
 use crate::failure::{Context, Failure, Result};
 
 /// A container that is to be on networks.
@@ -223,7 +224,7 @@ fn join(networks: &Networks, request: &Request, place: Place, namespace: Borrowe
     let Request { container, name, hostname, .. } = request;
     let mut links = open_links()?;
     let locked = networks.lock(&place.network)?;
-    let bridge = raise_bridge(&mut links, &locked.network)?;
+    let bridge = bridge::raise(&mut links, &locked.network)?;
     let holder = Holder { container, name, hostname };
     let lease = lease::grant(&locked, place.wish, &holder, &interface(place.number), place.ports)?;
     admit(&locked, &lease)?;
@@ -334,62 +335,6 @@ fn remove_cable(links: &mut Links, name: &str, container: &str) -> Result<(), Er
 fn cable_of(links: &mut Links, name: &str, container: &str) -> Result<Option<Link>, Errno> {
     let found = links.find(name)?;
     Ok(found.filter(|link| link.alias.as_ref().is_none_or(|found| *found == alias(container))))
-}
-
-/// The network's bridge, up and ready.
-fn raise_bridge(links: &mut Links, network: &Network) -> Result<Link> {
-    let name = &network.bridge;
-    let context = || format!("cannot make bridge {name} of network {}", network.name);
-    match links.find(name).context(context)? {
-        Some(link) if link.alias.as_deref() == Some(&network.mark()) => return Ok(link),
-        Some(link) if link.alias.is_some() => {
-            return Err(Failure::new(format!("{}: there is another link of that name", context()))
-                .hint("it may be of another store (--root): remove its networks, or make a new network"));
-        }
-        // Another process was killed while it made the bridge.
-        Some(_unfinished) => {}
-        None => {
-            let mac = network.ipv4().map(|pool| pool.gateway).and_then(|gateway| match gateway {
-                IpAddr::V4(address) => Some(Mac::of(address)),
-                IpAddr::V6(_) => None,
-            });
-            links.add_bridge(name, mac.unwrap_or(Mac([2, 0x42, 0, 0, 0, 1]))).context(context)?;
-        }
-    }
-    settle_bridge(links, network)
-}
-
-fn settle_bridge(links: &mut Links, network: &Network) -> Result<Link> {
-    let name = &network.bridge;
-    let context = || format!("cannot set up bridge {name} of network {}", network.name);
-    // The host's own 127.0.0.1 reaches published ports, and gets answers.
-    inside::set_for_link("ipv4", name, "route_localnet", "1")?;
-    inside::set_for_link("ipv4", name, "accept_redirects", "0")?;
-    for (setting, value) in [("accept_ra", "0"), ("accept_redirects", "0"), ("accept_dad", "0")] {
-        inside::set_for_link("ipv6", name, setting, value)?;
-    }
-    let link = links.find(name).context(context)?.ok_or_else(|| Failure::new(context()))?;
-    for pool in network.ipv4().into_iter().chain(network.ipv6()) {
-        if pool.gateway.is_ipv6() {
-            if !inside::has_ipv6() {
-                continue;
-            }
-            inside::set_for_link("ipv6", name, "disable_ipv6", "0")?;
-        }
-        match links.add_address(link.index, pool.gateway, pool.subnet.length()) {
-            Err(Errno::EXIST) => {}
-            added => added.context(context)?,
-        }
-    }
-    if !network.internal {
-        inside::forward(Forwarded::Ipv4)?;
-        if network.ipv6().is_some() {
-            inside::forward(Forwarded::Ipv6)?;
-        }
-    }
-    // Only now it says whose it is, and so that it is whole.
-    links.raise_as(link.index, &network.mark()).context(context)?;
-    Ok(link)
 }
 
 /// The ports of all other containers.

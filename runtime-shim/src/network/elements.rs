@@ -9,11 +9,11 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use rustix::io::Errno;
 
+use super::definition::Network;
 use super::filters::{Batch, new_message};
 use super::lease::Lease;
 use super::netlink::{Message, flags};
 use super::ports::Protocol;
-use super::store::Network;
 use super::subnet::Mac;
 
 /// The sets that a network's rules look into, and what their elements are.

@@ -15,8 +15,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::definition::{Network, Pool};
 use super::ports::Port;
-use super::store::{Locked, Network, Pool, absent, names_in};
+use super::store::{Locked, absent, names_in};
 use super::subnet::Mac;
 use crate::failure::{Context, Failure, Result};
 

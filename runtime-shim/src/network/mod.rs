@@ -7,7 +7,8 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | `store`, `pool` | networks, and which addresses they get |
+//! | `definition`, `store`, `pool` | networks: what they are, where they are kept, which addresses they get |
+//! | `bridge` | a network's bridge |
 //! | `lease` | what a container has on a network |
 //! | `attach` | a container comes and goes |
 //! | `links`, `inside` | the kernel's links, addresses, routes, settings |
@@ -23,6 +24,8 @@
 //! rules change under its lock alone.
 
 mod attach;
+mod bridge;
+mod definition;
 pub mod dns;
 mod elements;
 pub mod files;
@@ -44,12 +47,13 @@ mod subnet;
 pub use attach::{
     Attached, Endpoint, Namespace, Request, attach, connect, detach, disconnect, endpoints, sweep,
 };
+pub use definition::{DEFAULT, Network, New, Pool};
 pub use elements::Settling;
 pub use lease::{Holder, Lease, Wish};
 pub use ports::{HostPort, Port, Protocol, Publish};
 pub use relay::Relay;
 pub use service::Services;
-pub use store::{DEFAULT, Network, Networks, New, Pool};
+pub use store::Networks;
 pub use subnet::{Mac, Subnet};
 
 /// Text of command lines, read.

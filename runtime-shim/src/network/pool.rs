@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::store::{DEFAULT, Network, New, Pool, random_ula};
+use super::definition::{DEFAULT, Network, New, Pool};
+use super::store::random_ula;
 use super::subnet::Subnet;
 use crate::failure::{Failure, Result};
 

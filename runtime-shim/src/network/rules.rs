@@ -25,9 +25,9 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use super::definition::{BRIDGE_PREFIX, Network};
 use super::elements::{self, Family, SETS};
 use super::lease::{Lease, link_prefix};
-use super::store::{BRIDGE_PREFIX, Network};
 use crate::failure::{Context, Failure, Result};
 
 /// Where systems keep `nft`, which are not always on a user's PATH.

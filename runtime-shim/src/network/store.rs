@@ -11,10 +11,9 @@
 //! A network is made under another name and renamed, and renamed before it is
 //! removed: under its own name it is always whole.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -22,109 +21,20 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, flock, openat, renameat_with};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::rand::{GetRandomFlags, getrandom};
-use serde::{Deserialize, Serialize};
 
+use super::bridge;
+use super::definition::{BRIDGE_PREFIX, DEFAULT, Network, New, check_name, is_name};
 use super::lease::{self, Lease};
 use super::links::Links;
 use super::pool;
-use super::rules;
 use super::subnet::Subnet;
 use crate::failure::{Context, Failure, Result};
 use crate::output::time;
 
-/// The network of containers that name none.
-pub const DEFAULT: &str = "bridge";
 /// Words for what is no network of ours.
 const RESERVED: [&str; 3] = ["host", "none", "container"];
-/// What every bridge's name begins with.
-pub const BRIDGE_PREFIX: &str = "runion";
 /// As many bridges as their names have room for beside a container's id.
 const MOST_BRIDGES: u32 = 10_000;
-
-/// A network, as its file has it and `inspect` shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Network {
-    /// Its name.
-    pub name: String,
-    /// 64 hexadecimal digits.
-    pub id: String,
-    /// When it was made.
-    pub created: String,
-    /// `bridge`: there is no other.
-    pub driver: String,
-    /// One of IPv4, and one of IPv6 where it has that.
-    pub subnets: Vec<Pool>,
-    /// Whether it has IPv6.
-    pub ipv6: bool,
-    /// Whether nobody outside is reached from it.
-    pub internal: bool,
-    /// The user's marks.
-    pub labels: BTreeMap<String, String>,
-    /// The user's options.
-    pub options: BTreeMap<String, String>,
-    /// The bridge's name: `runion` and a number.
-    pub bridge: String,
-}
-
-/// Addresses that a network hands out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pool {
-    /// All of them.
-    pub subnet: Subnet,
-    /// The bridge's own.
-    pub gateway: IpAddr,
-    /// Those that are handed out to containers that ask for none in particular.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ip_range: Option<Subnet>,
-}
-
-/// A network to be made.
-#[derive(Clone, Debug, Default)]
-pub struct New {
-    /// Its name.
-    pub name: String,
-    /// Its subnets; what is missing is chosen.
-    pub subnets: Vec<Subnet>,
-    /// Gateways, each in one of the subnets.
-    pub gateways: Vec<IpAddr>,
-    /// Ranges, each in one of the subnets.
-    pub ip_ranges: Vec<Subnet>,
-    /// Whether it has IPv6.
-    pub ipv6: bool,
-    /// Whether nobody outside is reached from it.
-    pub internal: bool,
-    /// The user's marks.
-    pub labels: BTreeMap<String, String>,
-    /// The user's options.
-    pub options: BTreeMap<String, String>,
-}
-
-impl Network {
-    /// The number in the bridge's name.
-    pub fn number(&self) -> Option<u32> {
-        self.bridge.strip_prefix(BRIDGE_PREFIX)?.parse().ok()
-    }
-
-    /// Its addresses of IPv4.
-    pub fn ipv4(&self) -> Option<&Pool> {
-        self.subnets.iter().find(|pool| pool.subnet.is_ipv4())
-    }
-
-    /// Its addresses of IPv6.
-    pub fn ipv6(&self) -> Option<&Pool> {
-        self.subnets.iter().find(|pool| !pool.subnet.is_ipv4()).filter(|_| self.ipv6)
-    }
-
-    /// Whether it is the one that is always there.
-    pub fn is_default(&self) -> bool {
-        self.name == DEFAULT
-    }
-
-    /// What is written on its bridge, so that nobody else's is taken for it.
-    pub fn mark(&self) -> String {
-        format!("runion network {}", self.id)
-    }
-}
 
 /// A network whose leases and packet filters nobody else changes meanwhile.
 pub struct Locked {
@@ -221,7 +131,7 @@ impl Networks {
             ))
             .hint("`runion network inspect` shows the containers; stop or disconnect them first"));
         }
-        take_down(&network)?;
+        bridge::take_down(&network)?;
         let gone = self.dir.join(format!(".gone-{}", network.id));
         fs::rename(&locked.dir, &gone)
             .and_then(|()| fs::remove_dir_all(&gone))
@@ -249,7 +159,7 @@ impl Networks {
     pub fn rest(&self, network: &Network) -> Result<()> {
         let locked = self.lock(network)?;
         match lease::all(&locked.dir)?.is_empty() {
-            true => take_down(&locked.network),
+            true => bridge::take_down(&locked.network),
             false => Ok(()),
         }
     }
@@ -382,18 +292,6 @@ pub fn names_in(dir: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// A bridge and rules that nobody uses: gone.
-fn take_down(network: &Network) -> Result<()> {
-    let context = || format!("cannot remove bridge {}", network.bridge);
-    let mut links = Links::open().context(context)?;
-    match links.find(&network.bridge).context(context)? {
-        Some(link) if link.alias.as_ref().is_some_and(|alias| *alias != network.mark()) => return Ok(()),
-        Some(link) => links.remove(link.index).context(context)?,
-        None => {}
-    }
-    rules::remove(network)
-}
-
 fn make_directory(dir: &Path) -> Result<()> {
     fs::DirBuilder::new()
         .recursive(true)
@@ -446,23 +344,6 @@ pub fn random_ula() -> Result<Subnet> {
         random::<7>().context(|| "cannot make up a network".to_owned())?.map(u16::from);
     let address = Ipv6Addr::new(0xfd00 | a, b << 8 | c, d << 8 | e, f << 8 | g, 0, 0, 0, 0);
     Ok(Subnet::new(address.into(), 64))
-}
-
-/// Docker's rule for names.
-fn is_name(text: &str) -> bool {
-    let mut bytes = text.bytes();
-    bytes.next().is_some_and(|first| first.is_ascii_alphanumeric())
-        && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
-        && text.len() <= 200
-}
-
-fn check_name(name: &str) -> Result<()> {
-    match is_name(name) {
-        true => Ok(()),
-        false => Err(Failure::as_docker(format!(
-            "invalid network name: {name:?}: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
-        ))),
-    }
 }
 
 #[cfg(test)]
