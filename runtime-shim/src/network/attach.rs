@@ -233,7 +233,7 @@ fn join(networks: &Networks, request: &Request, place: Place, namespace: Borrowe
 
     let cannot = |what: &str| format!("cannot {what} of container {name} on network {}", network.name);
     let link = lease.link(&network);
-    let cable = Cable { name: &link, namespace, peer: &lease.interface, mac: lease.mac };
+    let cable = Cable { name: &link, namespace, peer: &lease.interface, mac: lease.mac, mtu: network.mtu() };
     match links.add_cable(&cable) {
         // Its own from before, which is just going with its namespace.
         Err(Errno::EXIST) => {

@@ -29,7 +29,9 @@ pub fn raise(links: &mut Links, network: &Network) -> Result<Link> {
                 IpAddr::V4(address) => Some(Mac::of(address)),
                 IpAddr::V6(_) => None,
             });
-            links.add_bridge(name, mac.unwrap_or(Mac([2, 0x42, 0, 0, 0, 1]))).context(context)?;
+            links
+                .add_bridge(name, mac.unwrap_or(Mac([2, 0x42, 0, 0, 0, 1])), network.mtu())
+                .context(context)?;
         }
     }
     settle(links, network)

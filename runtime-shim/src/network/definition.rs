@@ -13,6 +13,14 @@ pub const DEFAULT: &str = "bridge";
 /// What every bridge's name begins with.
 pub const BRIDGE_PREFIX: &str = "runion";
 
+/// Docker's options of a bridge that mean something here; others are kept and
+/// mean nothing.
+const MTU: [&str; 2] = ["com.docker.network.driver.mtu", "mtu"];
+const DISGUISE: &str = "com.docker.network.bridge.enable_ip_masquerade";
+const NEIGHBOURS: &str = "com.docker.network.bridge.enable_icc";
+/// IPv6 takes 1280; above is what a link can have.
+const MTUS: std::ops::RangeInclusive<u32> = 68..=65_535;
+
 /// A network, as its file has it and `inspect` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
@@ -92,6 +100,25 @@ impl Network {
         self.name == DEFAULT
     }
 
+    /// The largest packet, where it is not the usual one.
+    pub fn mtu(&self) -> Option<u32> {
+        MTU.iter().find_map(|name| self.options.get(*name)?.parse().ok())
+    }
+
+    /// Whether its containers are the host to others outside.
+    pub fn is_disguised(&self) -> bool {
+        !self.internal && !self.has_switched_off(DISGUISE)
+    }
+
+    /// Whether its containers reach each other.
+    pub fn is_open_inside(&self) -> bool {
+        !self.has_switched_off(NEIGHBOURS)
+    }
+
+    fn has_switched_off(&self, option: &str) -> bool {
+        self.options.get(option).is_some_and(|value| value == "false")
+    }
+
     /// What is written on its bridge, so that nobody else's is taken for it.
     pub fn mark(&self) -> String {
         format!("runion network {}", self.id)
@@ -114,4 +141,23 @@ pub fn check_name(name: &str) -> Result<()> {
             "invalid network name: {name:?}: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
         ))),
     }
+}
+
+/// Refuses options that mean something and cannot mean it.
+pub fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
+    let refuse = |name: &str, value: &str, what: &str| {
+        Err(Failure::as_docker(format!("invalid option {name}={value}: {what}")))
+    };
+    for (name, value) in options {
+        let mtu = value.parse().is_ok_and(|mtu| MTUS.contains(&mtu));
+        let switch = ["true", "false"].contains(&value.as_str());
+        match name.as_str() {
+            name if MTU.contains(&name) && !mtu => return refuse(name, value, "no size of packets"),
+            name if [DISGUISE, NEIGHBOURS].contains(&name) && !switch => {
+                return refuse(name, value, "true or false");
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }

@@ -68,6 +68,8 @@ pub struct Cable<'a> {
     pub peer: &'a str,
     /// The other end's hardware address.
     pub mac: Mac,
+    /// The largest packet, where it is not the usual one.
+    pub mtu: Option<u32>,
 }
 
 /// The links of the namespace it was made in.
@@ -116,8 +118,8 @@ impl Links {
     }
 
     /// Makes a bridge without a spanning tree, down.
-    pub fn add_bridge(&mut self, name: &str, mac: Mac) -> Result<(), Errno> {
-        let message = Message::new(libc::RTM_NEWLINK, MAKE, &link(0, 0))
+    pub fn add_bridge(&mut self, name: &str, mac: Mac, mtu: Option<u32>) -> Result<(), Errno> {
+        let message = with_mtu(Message::new(libc::RTM_NEWLINK, MAKE, &link(0, 0)), mtu)
             .text(libc::IFLA_IFNAME, name)
             .attribute(libc::IFLA_ADDRESS, &mac.0)
             .nested(libc::IFLA_LINKINFO, |info| {
@@ -134,12 +136,13 @@ impl Links {
 
     /// Lays a cable into another namespace, both ends down.
     pub fn add_cable(&mut self, cable: &Cable) -> Result<(), Errno> {
-        let message = Message::new(libc::RTM_NEWLINK, MAKE, &link(0, 0))
+        let message = with_mtu(Message::new(libc::RTM_NEWLINK, MAKE, &link(0, 0)), cable.mtu)
             .text(libc::IFLA_IFNAME, cable.name)
             .nested(libc::IFLA_LINKINFO, |info| {
                 info.text(INFO_KIND, "veth").nested(INFO_DATA, |data| {
                     data.around(VETH_PEER, &link(0, 0), |peer| {
-                        peer.text(libc::IFLA_IFNAME, cable.peer)
+                        with_mtu(peer, cable.mtu)
+                            .text(libc::IFLA_IFNAME, cable.peer)
                             .attribute(libc::IFLA_ADDRESS, &cable.mac.0)
                             .attribute(libc::IFLA_NET_NS_FD, &cable.namespace.as_raw_fd().to_ne_bytes())
                     })
@@ -260,6 +263,13 @@ impl Links {
 }
 
 const MAKE: u16 = flags::ACK | flags::CREATE | flags::EXCL;
+
+fn with_mtu(message: Message, mtu: Option<u32>) -> Message {
+    match mtu {
+        Some(mtu) => message.attribute(libc::IFLA_MTU, &mtu.to_ne_bytes()),
+        None => message,
+    }
+}
 
 /// A `struct ifinfomsg`: which link, and the flags to set on it.
 fn link(index: u32, set: u32) -> [u8; LINK] {

@@ -132,7 +132,7 @@ chain postrouting {{
         let subnet = pool.subnet;
         // To a neighbour through the host: the answer must come back this way.
         text += &format!("    oifname \"{bridge}\" ct status dnat {saddr} {subnet} masquerade\n");
-        if !network.internal {
+        if network.is_disguised() {
             text += &format!("    oifname != \"{bridge}\" {saddr} {subnet} masquerade\n");
         }
     }
@@ -201,8 +201,20 @@ chain input {{
 /// What a container's port of the bridge takes from it.
 fn own_addresses_only(network: &Network) -> String {
     let prefix = link_prefix(network);
-    format!(
-        r#"
+    let between = match network.is_open_inside() {
+        true => String::new(),
+        false => format!(
+            r#"
+chain between {{
+    type filter hook forward priority filter; policy accept;
+    iifname "{prefix}*" oifname "{prefix}*" drop
+}}
+"#
+        ),
+    };
+    between
+        + &format!(
+            r#"
 chain prerouting {{
     type filter hook prerouting priority -300; policy accept;
     iifname != "{prefix}*" accept
@@ -215,5 +227,5 @@ chain prerouting {{
     drop
 }}
 "#
-    )
+        )
 }

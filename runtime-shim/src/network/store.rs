@@ -23,7 +23,7 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::bridge;
-use super::definition::{BRIDGE_PREFIX, DEFAULT, Network, New, check_name, is_name};
+use super::definition::{BRIDGE_PREFIX, DEFAULT, Network, New, check_name, check_options, is_name};
 use super::lease::{self, Lease};
 use super::links::Links;
 use super::pool;
@@ -222,6 +222,7 @@ impl Networks {
 
     fn make(&self, new: New) -> Result<Network> {
         check_name(&new.name)?;
+        check_options(&new.options)?;
         let _lock =
             lock_file(&self.dir.join(".lock")).context(|| format!("cannot lock {}", self.dir.display()))?;
         let others = self.existing()?;

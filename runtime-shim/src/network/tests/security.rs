@@ -238,3 +238,32 @@ fn an_address_of_ipv6_takes_a_network_with_ipv6() {
         assert!(reached, "without the rules: {said}");
     });
 }
+
+#[test]
+fn neighbours_are_kept_apart_where_that_is_asked_for() {
+    on_a_host("tests::security::neighbours_are_kept_apart_where_that_is_asked_for", |host| {
+        let outside = host.neighbour();
+        serve(Some(&outside), addr("0.0.0.0:80"));
+        let option = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        host.create("apart", |new| {
+            new.options.extend([
+                option("com.docker.network.bridge.enable_icc", "false"),
+                option("com.docker.network.driver.mtu", "1400"),
+                option("com.docker.network.bridge.enable_ip_masquerade", "false"),
+            ]);
+        });
+        let (a, b) = (host.container("a", &["apart"], &[]), host.container("b", &["apart"], &[]));
+        serve(Some(&b.namespace), addr("0.0.0.0:80"));
+        assert_eq!(fetch(Some(&a.namespace), at(b.ip(), 80)), None);
+        assert!(fetch(None, at(b.ip(), 80)).is_some());
+        assert!(run_in(&a.namespace, "ip link show eth0").contains("mtu 1400"));
+        run_in(&outside, "ip route add 10.87.0.0/24 via 192.0.2.1");
+        let undisguised = fetch(Some(&a.namespace), addr("192.0.2.2:80"));
+        assert_eq!(undisguised, Some(a.ip().to_string()));
+        run("nft delete table bridge runion0");
+        assert!(fetch(Some(&a.namespace), at(b.ip(), 80)).is_some());
+        let mut odd = New { name: "odd".to_owned(), ..New::default() };
+        odd.options.extend([option("mtu", "much")]);
+        assert!(host.networks.create(odd).unwrap_err().to_string().contains("invalid option mtu=much"));
+    });
+}
