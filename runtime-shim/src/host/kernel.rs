@@ -21,7 +21,7 @@ pub fn version() -> Finding {
 }
 
 /// `6.18.44-fc` is 6.18.
-pub fn numbers(release: &str) -> Option<(u32, u32)> {
+fn numbers(release: &str) -> Option<(u32, u32)> {
     let mut parts = release.split(|letter: char| !letter.is_ascii_digit());
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
 
-use super::probe::{self, Refused, Trial};
+use super::probe::{self, Bits, Refused, Trial};
 use super::{Caller, Finding, in_path, sysctl};
 use crate::sys::Namespaces;
 
@@ -29,7 +29,7 @@ fn links(caller: Caller) -> Finding {
     const CHECK: &str = "bridges";
     for (kind, trial) in [("bridge", make_bridge as Trial), ("veth", make_pair)] {
         match probe::try_in(Namespaces::NETWORK, caller, trial) {
-            Ok(()) => {}
+            Ok(_) => {}
             Err(Refused::Trial(Errno::NOTSUP)) => {
                 let remedy = format!("as root: modprobe {kind}; {WITHOUT}");
                 return Finding::limited(
@@ -63,16 +63,16 @@ const IFLA_INFO_KIND: u16 = 1;
 const HEADER: usize = 16;
 const LINK: usize = 16;
 
-fn make_bridge() -> rustix::io::Result<()> {
+fn make_bridge() -> rustix::io::Result<Bits> {
     make_link("bridge")
 }
 
-fn make_pair() -> rustix::io::Result<()> {
+fn make_pair() -> rustix::io::Result<Bits> {
     make_link("veth")
 }
 
 /// A link of this kind, named by the kernel.
-fn make_link(kind: &str) -> rustix::io::Result<()> {
+fn make_link(kind: &str) -> rustix::io::Result<Bits> {
     let attribute = |number: u16, value: &[u8]| {
         let mut bytes = ((value.len() + 4) as u16).to_ne_bytes().to_vec();
         bytes.extend_from_slice(&number.to_ne_bytes());
@@ -91,7 +91,8 @@ fn make_link(kind: &str) -> rustix::io::Result<()> {
     send(&socket, &message, SendFlags::empty())?;
     let mut answer = [0_u8; 4096];
     let (length, _) = recv(&socket, &mut answer[..], RecvFlags::empty())?;
-    acknowledged(answer.get(..length).unwrap_or_default())
+    acknowledged(answer.get(..length).unwrap_or_default())?;
+    Ok(0)
 }
 
 /// An acknowledgement is an error of number 0.
@@ -117,7 +118,7 @@ fn rules(caller: Caller) -> Finding {
         );
     };
     match probe::try_in(Namespaces::NETWORK, caller, make_rules) {
-        Ok(()) => Finding::ok(CHECK, format!("{} and its address translation", nft.display())),
+        Ok(_) => Finding::ok(CHECK, format!("{} and its address translation", nft.display())),
         Err(Refused::Trial(_)) => Finding::limited(
             CHECK,
             format!("this kernel refuses a table that translates addresses: {LOST}"),
@@ -136,7 +137,7 @@ const RULES: &str = "table inet runion_check {
 }
 ";
 
-fn make_rules() -> rustix::io::Result<()> {
+fn make_rules() -> rustix::io::Result<Bits> {
     let errno = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
     let mut command = Command::new(in_path("nft").ok_or(Errno::NOENT)?);
     command.args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -144,7 +145,7 @@ fn make_rules() -> rustix::io::Result<()> {
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(RULES.as_bytes()).map_err(errno)?;
     }
-    if child.wait().map_err(errno)?.success() { Ok(()) } else { Err(Errno::NOTSUP) }
+    if child.wait().map_err(errno)?.success() { Ok(0) } else { Err(Errno::NOTSUP) }
 }
 
 fn forwarding() -> Finding {

@@ -9,8 +9,14 @@ use rustix::process::{WaitOptions, getegid, geteuid, waitpid};
 use super::Caller;
 use crate::sys::{self, Namespaces, Side};
 
-/// What is tried. The process ends with it.
-pub type Trial = fn() -> rustix::io::Result<()>;
+/// What is tried. The process ends with it; what it found besides is a few bits.
+pub type Trial = fn() -> rustix::io::Result<Bits>;
+
+/// Up to five of them.
+pub type Bits = u8;
+
+/// Exit codes from here on are bits, and those below it errors of system calls.
+const WELL: i32 = 192;
 
 /// Why a trial failed.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,7 +29,7 @@ pub enum Refused {
 
 /// Tries something in new namespaces, and in a user namespace as well where the
 /// caller needs one.
-pub fn try_in(namespaces: Namespaces, caller: Caller, trial: Trial) -> Result<(), Refused> {
+pub fn try_in(namespaces: Namespaces, caller: Caller, trial: Trial) -> Result<Bits, Refused> {
     match caller {
         Caller::Root => try_mapped(namespaces, None, trial),
         Caller::Ordinary => try_as_root_of_its_own(namespaces, trial),
@@ -31,24 +37,23 @@ pub fn try_in(namespaces: Namespaces, caller: Caller, trial: Trial) -> Result<()
 }
 
 /// The same in a user namespace, whoever the caller is.
-pub fn try_as_root_of_its_own(namespaces: Namespaces, trial: Trial) -> Result<(), Refused> {
+pub fn try_as_root_of_its_own(namespaces: Namespaces, trial: Trial) -> Result<Bits, Refused> {
     let ids = (geteuid().as_raw(), getegid().as_raw());
     try_mapped(namespaces.and(Namespaces::USER), Some(ids), trial)
 }
 
-fn try_mapped(namespaces: Namespaces, ids: Option<(u32, u32)>, trial: Trial) -> Result<(), Refused> {
+fn try_mapped(namespaces: Namespaces, ids: Option<(u32, u32)>, trial: Trial) -> Result<Bits, Refused> {
     let errno = |error: io::Error| Refused::Namespaces(Errno::from_io_error(&error));
     match sys::clone(namespaces).map_err(errno)? {
         Side::Child => {
             let outcome = ids.map_or(Ok(()), map).and_then(|()| trial());
-            // Errors of system calls fit into an exit code.
-            std::process::exit(outcome.map_or_else(Errno::raw_os_error, |()| 0));
+            std::process::exit(outcome.map_or_else(Errno::raw_os_error, |bits| WELL + i32::from(bits)));
         }
         Side::Parent(pid) => {
             let status =
                 waitpid(Some(pid), WaitOptions::empty()).map_err(|e| Refused::Namespaces(Some(e)))?;
             match status.and_then(|(_, status)| status.exit_status()) {
-                Some(0) => Ok(()),
+                Some(code) if code >= WELL => Ok(Bits::try_from(code - WELL).unwrap_or(0)),
                 Some(code) => Err(Refused::Trial(Errno::from_raw_os_error(code))),
                 None => Err(Refused::Trial(Errno::INTR)),
             }

@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 
-use super::probe::{self, Refused};
+use super::probe::{self, Bits, Refused};
 use super::{Caller, Finding, in_path, sysctl};
 use crate::sys::Namespaces;
 
@@ -17,7 +17,7 @@ const USUAL_IDS: u64 = 65536;
 pub fn namespaces(caller: Caller) -> Finding {
     const CHECK: &str = "user namespaces";
     let refused = match probe::try_as_root_of_its_own(Namespaces::KEEPER, mount_something) {
-        Ok(()) => return Finding::ok(CHECK, "can be made, and their root may mount"),
+        Ok(_) => return Finding::ok(CHECK, "can be made, and their root may mount"),
         Err(refused) => refused,
     };
     let found = match &refused {
@@ -35,9 +35,10 @@ pub fn namespaces(caller: Caller) -> Finding {
     }
 }
 
-fn mount_something() -> rustix::io::Result<()> {
+fn mount_something() -> rustix::io::Result<Bits> {
     probe::keep_mounts()?;
-    mount("runion", "/proc", "tmpfs", MountFlags::empty(), None)
+    mount("runion", "/proc", "tmpfs", MountFlags::empty(), None)?;
+    Ok(0)
 }
 
 /// What stands in the way, as far as it can be read.
