@@ -243,30 +243,36 @@ fn devices_are_limited_by_a_program() {
 }
 
 fn stop_and_go_on(group: &Group) {
-    let mut child = begin(group, "while :; do :; done");
-    let used = || group.stats().unwrap().cpu.unwrap().total;
-    eventually("running", || used() > 0);
+    let count = std::env::temp_dir().join(format!("runion-test-count-{}", std::process::id()));
+    let line = format!("while :; do count=$((count + 1)); echo $count >{}; done", count.display());
+    let mut child = begin(group, &line);
+    let counted = || std::fs::read_to_string(&count).unwrap_or_default();
+    let goes_on = |before: &str| !counted().is_empty() && counted() != before;
+    eventually("counting", || goes_on(""));
     assert!(!group.is_paused().unwrap());
     group.pause().unwrap();
     assert!(group.is_paused().unwrap());
-    let before = used();
+    let before = counted();
     std::thread::sleep(Duration::from_millis(60));
-    assert_eq!(used(), before);
+    assert_eq!(counted(), before);
     group.resume().unwrap();
     assert!(!group.is_paused().unwrap());
-    eventually("going on", || used() > before);
+    eventually("counting on", || goes_on(&before));
     // Who is stopped can be killed.
     group.pause().unwrap();
     group.kill_all().unwrap();
     assert_eq!(child.wait().unwrap().signal(), Some(9));
     group.resume().unwrap();
+    std::fs::remove_file(&count).unwrap();
 }
 
 #[test]
 fn processes_are_stopped_and_go_on() {
     let Some(mut guard) = group("freezer", Controller::Freezer, &Resources::default()) else { return };
     stop_and_go_on(&guard.0);
-    if let (Some(_), Some(dir)) = (&guard.0.v2, guard.0.v1.remove(&Controller::Freezer)) {
+    if guard.0.v2.is_some()
+        && let Some(dir) = guard.0.v1.remove(&Controller::Freezer)
+    {
         directory::remove(&dir, 2).unwrap();
         stop_and_go_on(&guard.0);
     }
@@ -291,7 +297,9 @@ fn a_storm_of_forks_is_killed_to_the_last() {
     guard.0.kill_all().unwrap();
     child.wait().unwrap();
     // And without cgroup.kill, as with v1 alone.
-    if let (false, Some(dir)) = (guard.0.v1.is_empty(), guard.0.v2.take()) {
+    if !guard.0.v1.is_empty()
+        && let Some(dir) = guard.0.v2.take()
+    {
         directory::remove(&dir, 2).unwrap();
         let mut child = storm(&guard.0);
         guard.0.kill_all().unwrap();

@@ -48,7 +48,7 @@ fn state(hierarchy: &Hierarchy, controller: Controller) -> Result<(), String> {
     if let Some(v1) = v1 {
         return base(&v1.mounted).map(|_| ());
     }
-    let absent = || Err("this host does not have it".to_owned());
+    let absent = || Err("not on this host".to_owned());
     let Some(v2) = &hierarchy.v2 else { return absent() };
     let base = base(v2)?;
     let Some(name) = controller.enabled_as() else {
@@ -127,7 +127,7 @@ mod tests {
         let other = of(None);
         assert!(other.usable.contains(&Controller::Memory));
         assert!(reason(&other, Controller::Cpu).unwrap().contains("itself"));
-        assert_eq!(reason(&other, Controller::Disks).unwrap(), "this host does not have it");
+        assert_eq!(reason(&other, Controller::Disks).unwrap(), "not on this host");
         let own = of(Some(&top));
         assert!(own.usable.contains(&Controller::Cpu), "{own:?}");
         std::fs::remove_dir_all(&top).unwrap();

@@ -65,7 +65,10 @@ fn told(survey: &Survey, caller: Caller) -> Finding {
         (Caller::Root, Kind::V1) => {
             "boot with cgroup_enable=memory swapaccount=1, or mount what is not mounted"
         }
-        (Caller::Root, _) => "enable it for the group that this runs in (cgroup.subtree_control)",
+        (Caller::Root, _) => {
+            "boot without cgroup_disable= and without cgroup v1, which takes controllers from v2; in a container, \
+             enable them for it (cgroup.subtree_control)"
+        }
     };
     Finding::limited(CHECK, format!("{usable}; without {why}"), remedy)
 }
