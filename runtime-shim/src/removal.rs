@@ -3,25 +3,33 @@
 use std::fs;
 use std::path::Path;
 
-use crate::container::{Containers, Lifetime, Locked, Record, Wish, absent_is_fine};
-use crate::failure::{Context, Result};
+use crate::container::{Containers, FILE as RECORD, Lifetime, Locked, Record, Status, Wish, absent_is_fine};
+use crate::failure::{Context, Failure, Result};
 use crate::state;
 use crate::volume::Volumes;
 
-/// Removes a container that does not run: its record first, with which it is
-/// gone for everybody, its name last.
+/// Removes a container that does not run.
+///
+/// Its record goes last: whoever finds one that says so goes on with the
+/// removal ([`crate::settle`]).
 pub fn remove(locked: &Locked<'_>, record: &Record) -> Result<()> {
     let container = locked.container();
     let context = || format!("cannot remove the container {}", record.id);
-    let containers = Containers::open(container.store())?;
-    // What is left of it if this is interrupted has no record and goes with the
-    // next prune.
-    absent_is_fine(fs::remove_file(container.dir().join("state.json"))).context(context)?;
-    containers.give_name_up(&record.name, &record.id)?;
+    locked.update(|record| record.state.status = Status::Removing)?;
+    Containers::open(container.store())?.give_name_up(&record.name, &record.id)?;
     if record.config.lifetime == Lifetime::Removed {
         // What nobody named goes with who alone had it.
         remove_volumes(container.store(), record)?;
     }
+    let mut parts = Vec::new();
+    for entry in fs::read_dir(container.dir()).context(context)? {
+        let entry = entry.context(context)?;
+        if entry.file_name() != RECORD && entry.file_name() != "lock" {
+            parts.push(entry.path());
+        }
+    }
+    with_all_ids(|| parts.iter().try_for_each(|part| state::remove(part)), context)?;
+    absent_is_fine(fs::remove_file(container.dir().join(RECORD))).context(context)?;
     remove_directory(container.dir())
 }
 
@@ -43,13 +51,19 @@ pub fn remove_volumes(store: &Path, record: &Record) -> Result<()> {
     Ok(())
 }
 
-/// Removes a container's or a volume's directory. Files may belong to ids that only
-/// a user
-/// namespace of the caller's has.
+/// Removes a container's or a volume's directory.
 pub fn remove_directory(dir: &Path) -> Result<()> {
-    let is_mapped = !rustix::process::geteuid().is_root();
-    match is_mapped {
-        false => state::remove(dir),
-        true => crate::sandbox::with_ids_of_a_try(|| state::remove(dir)).map(|_done| ()),
+    with_all_ids(|| state::remove(dir), || format!("cannot remove {}", dir.display()))
+}
+
+/// Does something to files that may belong to ids which only a user namespace of
+/// the caller's has.
+fn with_all_ids(work: impl FnOnce() -> Result<()>, context: impl Fn() -> String) -> Result<()> {
+    if rustix::process::geteuid().is_root() {
+        return work();
+    }
+    match crate::sandbox::with_ids_of_a_try(work)? {
+        true => Ok(()),
+        false => Err(Failure::failed(context())),
     }
 }

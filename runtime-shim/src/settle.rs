@@ -1,10 +1,12 @@
 //! Undoing what a monitor that was killed left, and telling the truth about its
 //! container.
 
+use std::path::Path;
+
 use rustix::process::Pid;
 
-use crate::container::{Container, Record, Status};
-use crate::failure::Result;
+use crate::container::{Container, Containers, Lifetime, Record, Status};
+use crate::failure::{Failure, Result};
 use crate::monitor;
 use crate::output::time;
 use crate::sys;
@@ -17,30 +19,67 @@ const UNKNOWN: i32 = 255;
 /// undone first.
 pub fn read(container: &Container) -> Result<Record> {
     let record = container.read()?;
-    if !record.state.status.is_up() || container.is_alive()? {
+    if is_settled(container, &record)? {
         return Ok(record);
     }
     let locked = container.lock()?;
     // Somebody else may have done it, or it ended in the ordinary way.
     let record = locked.read()?;
-    if !record.state.status.is_up() || container.is_alive()? {
+    if is_settled(container, &record)? {
         return Ok(record);
+    }
+    if record.state.status == Status::Removing {
+        crate::removal::remove(&locked, &record)?;
+        return Err(no_such(&record));
     }
     kill_first(&record);
     monitor::undo_after_a_crash(container, &record)?;
     let record = locked.update(|record| {
         let state = &mut record.state;
-        state.status = Status::Exited;
-        state.exit_code = UNKNOWN;
+        // One that never ran is as it was.
+        if state.status.is_up() {
+            state.status = Status::Exited;
+            state.exit_code = UNKNOWN;
+            state.finished = Some(time::now_in_documents());
+        }
+        state.starting = false;
         state.error = "its monitor was killed".to_owned();
-        state.finished = Some(time::now_in_documents());
         (state.pid, state.pid_started, state.monitor) = (None, None, None);
         state.cgroup = None;
     })?;
-    if record.config.lifetime == crate::container::Lifetime::Removed {
+    if record.config.lifetime == Lifetime::Removed {
         crate::removal::remove(&locked, &record)?;
     }
     Ok(record)
+}
+
+/// Undoes whatever killed monitors left of any container; says of how many.
+pub fn sweep(store: &Path) -> Result<usize> {
+    let mut swept = 0;
+    for container in Containers::open(store)?.all()? {
+        // Whoever starts one holds its lock, and has a monitor that lives.
+        let is_left =
+            container.read().is_ok_and(|record| is_settled(&container, &record).is_ok_and(|it| !it));
+        if is_left {
+            drop(read(&container));
+            swept += 1;
+        }
+    }
+    Ok(swept)
+}
+
+/// Whether nobody has to do anything about it.
+fn is_settled(container: &Container, record: &Record) -> Result<bool> {
+    let state = &record.state;
+    match state.status {
+        Status::Removing => Ok(false),
+        status if status.is_up() || state.starting => container.is_alive(),
+        _ => Ok(true),
+    }
+}
+
+fn no_such(record: &Record) -> Failure {
+    Failure::as_docker(format!("No such container: {}", record.id))
 }
 
 /// Kills the first process, which the monitor's end alone may not have.

@@ -34,7 +34,8 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 pub use directory::{Container, Locked};
 pub use record::{
-    Config, Driver, Further, ImageRef, Lifetime, Mode, Record, Restart, RestartPolicy, Status, Stdin, Wish,
+    Config, Driver, FILE, Further, ImageRef, Lifetime, Mode, Record, Restart, RestartPolicy, Status, Stdin,
+    Wish,
 };
 
 use crate::failure::{Context, Failure, Result};

@@ -302,6 +302,9 @@ pub struct State {
     pub error: String,
     /// How often it came back.
     pub restarts: u32,
+    /// Whether a monitor is about to start it: what that made is to be undone if
+    /// it died.
+    pub starting: bool,
     /// Whether somebody asked it to end.
     pub stopped: bool,
     /// Which cgroup it is in.

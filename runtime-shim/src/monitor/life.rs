@@ -119,7 +119,11 @@ impl Life<'_> {
     }
 
     fn first_start(&self, locked: &Locked<'_>, first: Option<OwnedFd>) -> Result<(Rootfs, Running)> {
-        let record = locked.read()?;
+        // From here on there may be something to undo, whoever dies.
+        let record = locked.update(|record| {
+            record.state.starting = true;
+            record.state.monitor = Some(rustix::process::getpid().as_raw_nonzero().get());
+        })?;
         let rootfs = Rootfs::mount(self.container, &record, self.plan, &self.signals)?;
         match self.start(locked, &rootfs, first) {
             Ok(running) => Ok((rootfs, running)),
@@ -142,6 +146,7 @@ impl Life<'_> {
             .context(|| "cannot watch the container".to_owned())?;
         let state = &mut record.state;
         state.status = Status::Running;
+        state.starting = false;
         state.pid = Some(started.pid);
         state.pid_started = started.since;
         state.monitor = Some(rustix::process::getpid().as_raw_nonzero().get());
@@ -252,6 +257,7 @@ impl Life<'_> {
                 None => Status::Created,
                 Some(_) => Status::Exited,
             };
+            state.starting = false;
             state.monitor = None;
             state.pid = None;
             state.exit_code = failure.exit_code().into();

@@ -13,6 +13,7 @@ use crate::failure::{Context, Failure, OURS, Result, say};
 use crate::network::files::{Asks, DnsWish, ExtraHost, HostResolver, asks, hosts, resolv_conf};
 use crate::network::{self, Endpoint, Networks, Publish, Request, Wish, dns};
 use crate::sandbox::identity::Plan;
+use crate::settle;
 use crate::sys::{self, Namespaces, Side};
 
 /// Files of /etc that tell of the network; mounted over the image's.
@@ -69,7 +70,12 @@ pub fn attach(
     namespace: BorrowedFd<'_>,
 ) -> Result<Attached> {
     let networks = Networks::open(container.store())?;
-    let attached = network::attach(&networks, &request(record, plan)?, namespace)?;
+    let request = request(record, plan)?;
+    let attached = match network::attach(&networks, &request, namespace) {
+        // What a killed container left may be in the way.
+        Err(_) if settle::sweep(container.store())? > 0 => network::attach(&networks, &request, namespace)?,
+        attached => attached?,
+    };
     let names = match write_files(container, record, &attached.endpoints)? {
         Asks::Servers => None,
         Asks::Embedded => Some(serve_names(networks, record, namespace)?),
