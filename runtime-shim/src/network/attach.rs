@@ -22,8 +22,8 @@ use super::inside::{self, inside};
 use super::lease::{self, Holder, Lease, Wish, link_name};
 use super::links::{Cable, Link, Links};
 use super::ports::{Port, Publish};
-use super::relay::{self, Relay};
-use super::reserve::{self, Owner, Reach, Reserved};
+use super::relay::{self, LedBy, Relay};
+use super::reservation::{self, Owner, Reach, Reserved};
 use super::rules;
 use super::store::{Locked, Networks};
 use crate::failure::{Context, Failure, Result};
@@ -42,6 +42,8 @@ pub struct Request {
     pub networks: Vec<Wish>,
     /// What is published.
     pub publish: Vec<Publish>,
+    /// Who leads packets there.
+    pub led_by: LedBy,
 }
 
 /// A container's place on one network.
@@ -66,23 +68,40 @@ pub struct Attached {
     pub relays: Vec<Relay>,
 }
 
-/// Puts a container on its networks, or on none of them.
-pub fn attach(networks: &Networks, request: &Request, namespace: BorrowedFd) -> Result<Attached> {
-    check_id(&request.container)?;
-    let wishes = request
-        .networks
-        .iter()
-        .map(|wish| Ok((networks.find(&wish.network)?, wish)))
-        .collect::<Result<Vec<_>>>()?;
-    // From an internal network nothing is published, as docker has it.
-    let publisher = wishes.iter().position(|(network, _)| !network.internal);
-    let mut reserved = match publisher.and_then(|at| wishes.get(at)) {
+/// Takes the host's ports for a container, before anything is made. Where the
+/// networks are in a namespace of their own, this is called outside of it.
+pub fn reserve(networks: &Networks, request: &Request) -> Result<Reserved> {
+    let found = find(networks, request)?;
+    match publisher(&found).and_then(|at| found.get(at)) {
         Some((network, _)) if !request.publish.is_empty() => {
-            let reach = reach(network);
-            reserve::reserve(&request.publish, reach, &owners(networks, &request.container)?)?
+            let reach = reach(network, request.led_by);
+            reservation::reserve(&request.publish, reach, &owners(networks, &request.container)?)
         }
-        _ => Reserved::default(),
-    };
+        _ => Ok(Reserved::default()),
+    }
+}
+
+fn find<'a>(networks: &Networks, request: &'a Request) -> Result<Vec<(Network, &'a Wish)>> {
+    request.networks.iter().map(|wish| Ok((networks.find(&wish.network)?, wish))).collect()
+}
+
+/// The network on which ports are published: from an internal one nothing is,
+/// as docker has it.
+fn publisher(networks: &[(Network, &Wish)]) -> Option<usize> {
+    networks.iter().position(|(network, _)| !network.internal)
+}
+
+/// Puts a container on its networks, or on none of them, with the ports that
+/// were reserved for it.
+pub fn attach(
+    networks: &Networks,
+    request: &Request,
+    mut reserved: Reserved,
+    namespace: BorrowedFd,
+) -> Result<Attached> {
+    check_id(&request.container)?;
+    let wishes = find(networks, request)?;
+    let publisher = publisher(&wishes);
     let ports = reserved.ports.clone();
 
     let mut endpoints = Vec::new();
@@ -104,17 +123,19 @@ pub fn attach(networks: &Networks, request: &Request, namespace: BorrowedFd) -> 
         inside(namespace, || raise(&mut open_links()?, "lo"))?;
     }
     let relays = match publisher.and_then(|at| endpoints.get(at)) {
-        Some(endpoint) => relays(&ports, &reserved.sockets, &endpoint.lease)?,
+        Some(endpoint) => relays(&ports, &reserved.sockets, &endpoint.lease, request.led_by)?,
         None => Vec::new(),
     };
     Ok(Attached { endpoints, ports, reserved: reserved.sockets, relays })
 }
 
-fn relays(ports: &[Port], sockets: &[OwnedFd], lease: &Lease) -> Result<Vec<Relay>> {
-    let pairs = ports.iter().zip(sockets);
-    let by_hand = pairs.filter_map(|(port, socket)| Some((socket, relay::target(port, lease)?)));
-    let relay = |(socket, to): (&OwnedFd, _)| Ok(Relay { socket: socket.try_clone()?, to });
-    by_hand.map(relay).collect::<io::Result<_>>().context(|| "cannot share a socket".to_owned())
+fn relays(ports: &[Port], sockets: &[OwnedFd], lease: &Lease, led_by: LedBy) -> Result<Vec<Relay>> {
+    let relay = |(port, socket): (&Port, &OwnedFd)| {
+        let to = relay::target(port, lease, led_by)?;
+        Some(socket.try_clone().map(|socket| Relay { socket, protocol: port.protocol, to }))
+    };
+    let relays = ports.iter().zip(sockets).filter_map(relay);
+    relays.collect::<io::Result<_>>().context(|| "cannot share a socket".to_owned())
 }
 
 /// Puts a container that is running on one more network.
@@ -351,10 +372,11 @@ fn owners(networks: &Networks, container: &str) -> Result<Vec<Owner>> {
     Ok(owners)
 }
 
-fn reach(network: &Network) -> Reach {
-    match network.ipv6().is_some() && inside::has_ipv6() {
-        true => Reach::Both,
-        false => Reach::Ipv4,
+fn reach(network: &Network, led_by: LedBy) -> Reach {
+    match (led_by, network.ipv6().is_some() && inside::has_ipv6()) {
+        (LedBy::Program, _) => Reach::ByProgram,
+        (LedBy::Filters, true) => Reach::Both,
+        (LedBy::Filters, false) => Reach::Ipv4,
     }
 }
 

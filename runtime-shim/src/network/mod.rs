@@ -13,7 +13,8 @@
 //! | `attach` | a container comes and goes |
 //! | `links`, `inside` | the kernel's links, addresses, routes, settings |
 //! | `rules`, `elements`, `filters`, `flows` | packet filters: a network's, and a container's part in them |
-//! | `ports`, `reserve`, `relay` | published ports: as written, as kept, and what filters cannot lead on |
+//! | `ports`, `reservation`, `relay` | published ports: as written, as kept, and what filters cannot lead on |
+//! | `holder` | networks without root |
 //! | `service` | what goes on while a container runs |
 //! | `dns`, `files` | names: our server of them, and the files of /etc |
 //! | `subnet`, `netlink` | arithmetic; messages |
@@ -31,6 +32,7 @@ mod elements;
 pub mod files;
 mod filters;
 mod flows;
+pub mod holder;
 mod inside;
 mod lease;
 mod links;
@@ -38,20 +40,21 @@ mod netlink;
 mod pool;
 mod ports;
 mod relay;
-mod reserve;
+mod reservation;
 mod rules;
 mod service;
 mod store;
 mod subnet;
 
 pub use attach::{
-    Attached, Endpoint, Namespace, Request, attach, connect, detach, disconnect, endpoints, sweep,
+    Attached, Endpoint, Namespace, Request, attach, connect, detach, disconnect, endpoints, reserve, sweep,
 };
 pub use definition::{DEFAULT, Network, New, Pool};
 pub use elements::Settling;
 pub use lease::{Holder, Lease, Wish};
 pub use ports::{HostPort, Port, Protocol, Publish};
-pub use relay::Relay;
+pub use relay::{LedBy, Relay};
+pub use reservation::Reserved;
 pub use service::Services;
 pub use store::Networks;
 pub use subnet::{Mac, Subnet};

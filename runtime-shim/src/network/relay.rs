@@ -1,17 +1,20 @@
-//! Connections that packet filters cannot lead to a container: a program passes
-//! them on, as docker's proxy does.
+//! What packet filters cannot lead to a container: a program passes it on, as
+//! docker's proxy does.
 //!
 //! Those are connections to the host's own ::1, for which the kernel has no
-//! `route_localnet`: answers to it by another link are dropped; and connections
-//! by IPv6 to a container that has IPv4 only. All others never arrive here.
+//! `route_localnet`: answers to it by another link are dropped; connections by
+//! IPv6 to a container that has IPv4 only; and without root everything, for the
+//! host's filters are root's. All else never arrives here.
 
+use std::collections::HashMap;
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::listen;
 
 use super::lease::Lease;
@@ -20,48 +23,75 @@ use crate::failure::{Context, Result};
 
 /// Connections that wait to be taken.
 const BACKLOG: i32 = 128;
-/// Connections of one port at the same time; more wait.
-const MOST_CONNECTIONS: usize = 256;
-/// How long a container may take to accept one.
+/// Connections, or askers, of one port at the same time; more wait, or are not heard.
+const MOST: usize = 256;
+/// How long a container may take to accept a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long an asker that sends nothing more is remembered, as kernels do it.
+const IDLE: Duration = Duration::from_secs(120);
+const LONGEST_DATAGRAM: usize = 65_536;
 const STACK: usize = 64 * 1024;
 
-/// A port whose connections are passed on.
+/// A port that is passed on.
 #[derive(Debug)]
 pub struct Relay {
     /// The socket that keeps the port.
     pub socket: OwnedFd,
-    /// Where its connections go.
+    /// What arrives there.
+    pub protocol: Protocol,
+    /// Where it goes.
     pub to: SocketAddr,
 }
 
-/// Where connections to a port are passed on to, if a program must do it.
-pub fn target(port: &Port, lease: &Lease) -> Option<SocketAddr> {
-    let by_hand = port.protocol == Protocol::Tcp
+/// Who leads packets to a container's published ports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LedBy {
+    /// Packet filters, wherever they can.
+    #[default]
+    Filters,
+    /// A program alone: the ports are those of another network namespace.
+    Program,
+}
+
+/// Where a port is passed on to, if a program must do it.
+pub fn target(port: &Port, lease: &Lease, led_by: LedBy) -> Option<SocketAddr> {
+    let beyond_filters = port.protocol == Protocol::Tcp
         && port.host_ip.is_ipv6()
         && (lease.address6.is_none() || port.host_ip.is_unspecified() || port.host_ip.is_loopback());
-    let address = lease.address6.map_or(lease.address.into(), Into::into);
-    by_hand.then_some(SocketAddr::new(address, port.container_port))
+    let address = match lease.address6 {
+        Some(address) if port.host_ip.is_ipv6() => address.into(),
+        _ => lease.address.into(),
+    };
+    let by_program = led_by == LedBy::Program || beyond_filters;
+    by_program.then_some(SocketAddr::new(address, port.container_port))
 }
 
 impl Relay {
-    /// Passes connections on from now on, in threads of this process.
+    /// Passes everything on from now on, in threads of this process.
     pub fn start(self) -> Result<()> {
-        let context = || format!("cannot pass connections on to {}", self.to);
-        listen(&self.socket, BACKLOG).context(context)?;
+        let Relay { socket, protocol, to } = self;
+        let context = || format!("cannot pass on to {to}");
         let thread = std::thread::Builder::new().stack_size(STACK);
-        let (listener, to) = (TcpListener::from(self.socket), self.to);
-        thread
-            .spawn(move || accept(&listener, to))
-            .map(drop)
-            .context(|| format!("cannot pass connections on to {to}"))
+        match protocol {
+            Protocol::Tcp => {
+                listen(&socket, BACKLOG).context(context)?;
+                let listener = TcpListener::from(socket);
+                thread.spawn(move || accept(&listener, to)).map(drop).context(context)
+            }
+            Protocol::Udp => {
+                let socket = UdpSocket::from(socket);
+                socket.set_nonblocking(true).context(context)?;
+                let mut exchange = Exchange { socket, to, askers: HashMap::new() };
+                thread.spawn(move || while exchange.turn().is_ok() {}).map(drop).context(context)
+            }
+        }
     }
 }
 
 fn accept(listener: &TcpListener, to: SocketAddr) {
     let connected = Arc::new(AtomicUsize::new(0));
     loop {
-        if connected.load(Ordering::Relaxed) >= MOST_CONNECTIONS {
+        if connected.load(Ordering::Relaxed) >= MOST {
             std::thread::sleep(Duration::from_millis(20));
             continue;
         }
@@ -99,4 +129,65 @@ fn copy(mut from: &TcpStream, mut to: &TcpStream) {
     // itself is fine.
     io::copy(&mut from, &mut to).map(drop).unwrap_or_default();
     to.shutdown(Shutdown::Write).unwrap_or_default();
+}
+
+/// The datagrams of one port: each asker has a socket towards the container,
+/// by which answers find back.
+struct Exchange {
+    socket: UdpSocket,
+    to: SocketAddr,
+    askers: HashMap<SocketAddr, (UdpSocket, Instant)>,
+}
+
+impl Exchange {
+    /// Waits for datagrams and passes them on.
+    fn turn(&mut self) -> io::Result<()> {
+        let own = self.socket.as_fd();
+        let towards = self.askers.values().map(|(socket, _)| socket.as_fd());
+        let mut polled: Vec<PollFd> = std::iter::once(own)
+            .chain(towards)
+            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+            .collect();
+        let timeout = Timespec { tv_sec: 10, tv_nsec: 0 };
+        match poll(&mut polled, Some(&timeout)) {
+            Err(rustix::io::Errno::INTR) => return Ok(()),
+            polled => polled?,
+        };
+        self.askers.retain(|_, (_, last)| last.elapsed() < IDLE);
+        let mut buffer = vec![0; LONGEST_DATAGRAM];
+        for (asker, (socket, last)) in &mut self.askers {
+            while let Ok(length) = socket.recv(&mut buffer) {
+                *last = Instant::now();
+                give(|bytes| self.socket.send_to(bytes, asker), buffer.get(..length));
+            }
+        }
+        while let Ok((length, asker)) = self.socket.recv_from(&mut buffer) {
+            if let Some(socket) = self.towards(asker) {
+                give(|bytes| socket.send(bytes), buffer.get(..length));
+            }
+        }
+        Ok(())
+    }
+
+    /// The asker's socket, a new one where there is room for it.
+    fn towards(&mut self, asker: SocketAddr) -> Option<&UdpSocket> {
+        if !self.askers.contains_key(&asker) && self.askers.len() < MOST {
+            let any = match self.to {
+                SocketAddr::V4(_) => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+                SocketAddr::V6(_) => SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0),
+            };
+            let socket = UdpSocket::bind(any).ok()?;
+            socket.set_nonblocking(true).ok()?;
+            socket.connect(self.to).ok()?;
+            self.askers.insert(asker, (socket, Instant::now()));
+        }
+        let (socket, last) = self.askers.get_mut(&asker)?;
+        *last = Instant::now();
+        Some(socket)
+    }
+}
+
+/// Sends a datagram. That nobody takes it is how datagrams are.
+fn give(send: impl FnOnce(&[u8]) -> io::Result<usize>, bytes: Option<&[u8]>) {
+    send(bytes.unwrap_or_default()).map(drop).unwrap_or_default();
 }

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use super::message::Record;
 use super::*;
-use crate::network::tests::{Container, Host, on_a_host, path, run, tried};
-use crate::network::{New, Request, Wish, attach, detach};
+use crate::network::tests::{Container, Host, attach_now, on_a_host, path, run, tried};
+use crate::network::{LedBy, New, Request, Wish, detach};
 
 /// Serves a container its names, for as long as the process lives.
 fn serve_names(host: &Host, container: &Container) {
@@ -116,8 +116,9 @@ fn neighbours_are_found_by_their_names() {
             hostname: "postgres".to_owned(),
             networks: vec![wish(&["Store"])],
             publish: Vec::new(),
+            led_by: LedBy::Filters,
         };
-        let attached = attach(&host.networks, &request, namespace.as_fd()).unwrap();
+        let attached = attach_now(&host.networks, &request, namespace.as_fd()).unwrap();
         let lease = &attached.endpoints[0].lease;
         let (ip, ip6) = (lease.address.to_string(), lease.address6.unwrap().to_string());
         for name in ["db", "DB.front", "postgres", "store", "0123456789ab", "+tcp db"] {
@@ -141,7 +142,7 @@ fn neighbours_are_found_by_their_names() {
         let second =
             Request { container: "f".repeat(64), networks: vec![wish(&["store"])], ..request.clone() };
         let second_namespace = crate::network::tests::namespace();
-        let second = attach(&host.networks, &second, second_namespace.as_fd()).unwrap();
+        let second = attach_now(&host.networks, &second, second_namespace.as_fd()).unwrap();
         let both = second.endpoints[0].lease.address.to_string();
         assert_eq!(dig(&a, "store"), found(&[&ip, &both]));
         detach(&host.networks, &request.container, crate::network::Namespace::Ends).unwrap();

@@ -92,7 +92,7 @@ fn addresses_are_as_asked_for() {
             request.networks[0].ip = Some(ip.parse().unwrap());
             request.networks[0].ip6 = ip6.map(|ip| ip.parse().unwrap());
             request.networks[0].mac = Some("02:00:00:00:00:05".parse().unwrap());
-            attach(&host.networks, &request, namespace().as_fd())
+            attach_now(&host.networks, &request, namespace().as_fd())
         };
         let lease = with("a", "10.5.0.5", Some("fd05::55")).unwrap().endpoints[0].lease.clone();
         assert_eq!(
@@ -121,7 +121,7 @@ fn addresses_are_as_asked_for() {
         );
         let fixed = Wish { ip: Some("10.86.0.9".parse().unwrap()), ..wish("bridge") };
         let request = Request { networks: vec![fixed], ..request("h", &[], &[]) };
-        let failure = attach(&host.networks, &request, namespace().as_fd()).unwrap_err().to_string();
+        let failure = attach_now(&host.networks, &request, namespace().as_fd()).unwrap_err().to_string();
         assert!(failure.contains("user specified IP address is supported on user defined networks only"));
     });
 }
@@ -184,7 +184,7 @@ fn victim() {
     let networks = Networks::open(Path::new(&dir)).unwrap();
     for round in 0.. {
         let request = request(&format!("v{round}"), &["bridge"], &["127.0.0.1::80"]);
-        drop(attach(&networks, &request, namespace().as_fd()).unwrap());
+        drop(attach_now(&networks, &request, namespace().as_fd()).unwrap());
         let ends = if round % 2 == 0 { Namespace::Ends } else { Namespace::Stays };
         detach(&networks, &request.container, ends).unwrap();
     }
@@ -230,7 +230,7 @@ fn coming_and_going_is_fast() {
             let name = format!("c{at}");
             let (namespace, request) = (namespace(), request(&name, &["bridge"], &[]));
             let start = Instant::now();
-            let attached = attach(&host.networks, &request, namespace.as_fd()).unwrap();
+            let attached = attach_now(&host.networks, &request, namespace.as_fd()).unwrap();
             let came = start.elapsed();
             let settling = detach(&host.networks, &id(&name), Namespace::Ends).unwrap();
             times.push((start.elapsed(), came));

@@ -6,12 +6,13 @@
 
 mod frames;
 mod lifecycle;
+mod rootless;
 mod security;
 mod traffic;
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -92,7 +93,7 @@ impl Host {
     pub fn try_container(&self, name: &str, networks: &[&str], publish: &[&str]) -> Result<Container> {
         let namespace = namespace();
         let request = request(name, networks, publish);
-        let attached = attach(&self.networks, &request, namespace.as_fd())?;
+        let attached = attach_now(&self.networks, &request, namespace.as_fd())?;
         Ok(Container { id: request.container, namespace, attached })
     }
 
@@ -130,7 +131,13 @@ fn request(name: &str, networks: &[&str], publish: &[&str]) -> Request {
         hostname: name.to_owned(),
         networks: networks.iter().map(|network| wish(network)).collect(),
         publish: publish.iter().flat_map(|text| words::publish(text).unwrap()).collect(),
+        led_by: LedBy::Filters,
     }
+}
+
+/// Reserves and attaches.
+pub fn attach_now(networks: &Networks, request: &Request, namespace: BorrowedFd) -> Result<Attached> {
+    attach(networks, request, reserve(networks, request)?, namespace)
 }
 
 fn wish(network: &str) -> Wish {

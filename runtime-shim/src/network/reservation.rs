@@ -43,6 +43,8 @@ pub enum Reach {
     Ipv4,
     /// Both.
     Both,
+    /// Either, by a program that passes everything on.
+    ByProgram,
 }
 
 /// How often a port that is free for one protocol may be taken for the other.
@@ -86,11 +88,13 @@ fn first_that(results: impl Iterator<Item = Result<()>>) -> Result<()> {
 /// The host's addresses that a port is to be published on. By IPv6 a container
 /// without it is reached by connections alone, which can be passed on.
 fn addresses(asked: &Publish, reach: Reach) -> Result<Vec<IpAddr>> {
-    let led_on = reach == Reach::Both;
+    let led_on = reach != Reach::Ipv4;
     match (asked.host_ip, asked.protocol) {
         (None, Protocol::Udp) if !led_on => Ok(vec![Ipv4Addr::UNSPECIFIED.into()]),
         (None, _) => Ok(EVERYWHERE.to_vec()),
-        (Some(ip), Protocol::Udp) if ip.is_ipv6() && (!led_on || ip.is_loopback()) => {
+        (Some(ip), Protocol::Udp)
+            if ip.is_ipv6() && reach != Reach::ByProgram && (!led_on || ip.is_loopback()) =>
+        {
             Err(Failure::new(format!("cannot publish a port of udp on [{ip}] for this container"))
                 .hint("publish it on an address of IPv4, or on all addresses"))
         }

@@ -1,0 +1,304 @@
+//! Networks without root: in namespaces of the user's own.
+//!
+//! All bridges of a store are in one network namespace, which belongs to one
+//! user namespace; a process that does nothing holds both. Whoever works on
+//! these networks enters them first, and is root there: everything else of this
+//! module then works as it does for root. Containers' namespaces must be made
+//! from inside, for a link leads only where its maker is root too.
+//!
+//! ```text
+//! STORE/networks/.holder    the holder's process id; locked (flock) as long as it lives
+//! STORE/networks/.pasta     pasta's process id, which does not see the holder's end
+//! ```
+//! The way out is `slirp4netns`, else `pasta`, programs that speak for the
+//! namespace from outside. The host's 127.0.0.1 is not there through either.
+//! Published ports take neither: their sockets are the host's, made before
+//! entering, and their connections are passed on by a program (see `relay`).
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, Write};
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, setsid};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::store::Networks;
+use crate::failure::{Context, Failure, Result};
+use crate::sandbox::identity::{self, Plan};
+use crate::sys::{self, Namespaces, Side};
+
+/// Where the host's name servers answer inside, whoever is the way out.
+pub const NAME_SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 2, 3));
+/// The largest packet that the ways out take: large ones cost them least.
+const MTU: &str = "65520";
+
+/// The namespaces of a store's networks.
+#[derive(Debug)]
+pub struct Holder {
+    user: OwnedFd,
+    network: OwnedFd,
+    /// How others are reached from there.
+    pub way_out: WayOut,
+}
+
+/// How others are reached from the namespaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WayOut {
+    /// By a program.
+    Open,
+    /// There was none to be had when they were made.
+    Closed,
+}
+
+impl WayOut {
+    /// What the user is told about it.
+    pub fn warning(self) -> Option<&'static str> {
+        match self {
+            WayOut::Open => None,
+            WayOut::Closed => Some(
+                "containers reach nobody outside: neither slirp4netns nor pasta is installed\n\
+                 hint: install the package slirp4netns or passt, or use --network host",
+            ),
+        }
+    }
+}
+
+impl Holder {
+    /// The store's, made where there is none. The program must be
+    /// single-threaded. `ids` says who is who in the user namespace.
+    pub fn ensure(networks: &Networks, ids: &Plan) -> Result<Holder> {
+        let context = || "cannot make a network namespace for containers".to_owned();
+        let file = file(networks);
+        loop {
+            let mut lock = open(&file).context(context)?;
+            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return start(networks, lock, ids),
+                Err(Errno::WOULDBLOCK) => {}
+                Err(error) => return Err(error).context(context),
+            }
+            // Somebody holds it; whoever is just making it has not written yet.
+            match written(&mut lock).context(context)? {
+                Some((pid, way_out)) => match holder(pid, way_out) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    found => return found.context(context),
+                },
+                None => std::thread::sleep(std::time::Duration::from_millis(5)),
+            }
+        }
+    }
+
+    /// Goes there, for good: the process is root of those namespaces from here
+    /// on. It must be single-threaded.
+    pub fn enter(&self) -> Result<()> {
+        let context = || "cannot enter the containers' network namespace".to_owned();
+        let types = [LinkNameSpaceType::User, LinkNameSpaceType::Network];
+        for (namespace, of) in [&self.user, &self.network].into_iter().zip(types) {
+            move_into_link_name_space(namespace.as_fd(), Some(of)).context(context)?;
+        }
+        Ok(())
+    }
+}
+
+/// Ends the store's holder, and with it all that is in its namespaces. That
+/// there is none is fine.
+pub fn stop(networks: &Networks) -> Result<()> {
+    let context = || "cannot end the holder of the containers' network namespace".to_owned();
+    let mut lock = match File::open(file(networks)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened.context(context)?,
+    };
+    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        return Ok(());
+    }
+    let Some((pid, _)) = written(&mut lock).context(context)? else { return Ok(()) };
+    let process = match pidfd_open(pid, PidfdFlags::empty()) {
+        Err(Errno::SRCH) => return Ok(()),
+        process => process.context(context)?,
+    };
+    pidfd_send_signal(&process, Signal::KILL).context(context)?;
+    retry_on_intr(|| flock(&lock, FlockOperation::LockExclusive)).context(context)?;
+    end_pasta(networks).context(context)
+}
+
+fn pasta_file(networks: &Networks) -> PathBuf {
+    networks.dir().join(".pasta")
+}
+
+/// Ends the store's pasta, if there is one.
+fn end_pasta(networks: &Networks) -> io::Result<()> {
+    let file = pasta_file(networks);
+    let text = match fs::read_to_string(&file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        text => text?,
+    };
+    if let Some(pid) = text.trim().parse().ok().and_then(Pid::from_raw) {
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            Err(Errno::SRCH) => {}
+            process => {
+                let process = process?;
+                // The number may be another's by now: `passt.avx2` and the like are it.
+                let name = fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero()));
+                if name.is_ok_and(|name| name.starts_with("pas")) {
+                    pidfd_send_signal(&process, Signal::TERM)?;
+                }
+            }
+        }
+    }
+    fs::remove_file(&file)
+}
+
+fn file(networks: &Networks) -> PathBuf {
+    networks.dir().join(".holder")
+}
+
+fn open(file: &Path) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(openat(CWD, file, flags, Mode::from_raw_mode(0o600))?.into())
+}
+
+/// What the holder's maker wrote: its process id, and the way out.
+fn written(file: &mut File) -> io::Result<Option<(Pid, WayOut)>> {
+    let mut text = String::new();
+    file.rewind()?;
+    file.read_to_string(&mut text)?;
+    let mut words = text.split_ascii_whitespace();
+    let pid = words.next().and_then(|word| word.parse().ok()).and_then(Pid::from_raw);
+    let way_out = match words.next() {
+        Some("open") => Some(WayOut::Open),
+        Some("closed") => Some(WayOut::Closed),
+        _ => None,
+    };
+    Ok(pid.zip(way_out))
+}
+
+fn holder(pid: Pid, way_out: WayOut) -> io::Result<Holder> {
+    let namespace =
+        |name: &str| File::open(format!("/proc/{}/ns/{name}", pid.as_raw_nonzero())).map(OwnedFd::from);
+    Ok(Holder { user: namespace("user")?, network: namespace("net")?, way_out })
+}
+
+/// Makes the namespaces, their holder and the way out. The lock goes to the holder.
+fn start(networks: &Networks, mut lock: File, ids: &Plan) -> Result<Holder> {
+    let context = || "cannot make a network namespace for containers".to_owned();
+    // Of a holder that was killed.
+    end_pasta(networks).context(context)?;
+    let (mapped, mut map) = pipe().context(context)?;
+    let (mut ready, report) = pipe().context(context)?;
+    // As long as the holder lives the writing end is open; then the way out ends.
+    let (ended, end) = pipe().context(context)?;
+    let pid = match sys::clone(Namespaces::USER.and(Namespaces::NETWORK)) {
+        Err(error) => return Err(identity::cannot_make_namespaces(&error)),
+        Ok(Side::Child) => {
+            drop((map, ready, ended));
+            hold(mapped, report, [lock.into(), end.into()])
+        }
+        Ok(Side::Parent(pid)) => pid,
+    };
+    drop((mapped, report, end));
+    let made = ids
+        .write_maps(pid)
+        .and_then(|()| map.write_all(b"m").context(context))
+        .and_then(|()| ready.read_exact(&mut [0]).context(context))
+        .and_then(|()| open_way_out(networks, pid, ended))
+        .and_then(|way_out| {
+            let word = if way_out == WayOut::Open { "open" } else { "closed" };
+            lock.rewind().context(context)?;
+            lock.set_len(0).context(context)?;
+            writeln!(lock, "{} {word}", pid.as_raw_nonzero()).context(context)?;
+            holder(pid, way_out).context(context)
+        });
+    if made.is_err() {
+        sys::kill(pid.as_raw_nonzero().get(), libc::SIGKILL).context(context)?;
+    }
+    made
+}
+
+/// The holder: it brings the loopback up, says so, and then only is there.
+fn hold(mut mapped: File, mut report: File, kept: [OwnedFd; 2]) -> ! {
+    let ready = mapped.read_exact(&mut [0]).is_ok()
+        && setsid().is_ok()
+        && sys::raise_loopback().is_ok()
+        && rustix::process::chdir("/").is_ok()
+        && report.write_all(b"r").is_ok()
+        && keep_only(&kept).is_ok();
+    if !ready {
+        std::process::exit(1);
+    }
+    loop {
+        std::thread::sleep(std::time::Duration::from_secs(86_400));
+    }
+}
+
+/// Closes everything that was the maker's, but for what is to stay open: that
+/// goes where a program's input and output are, which this one has no use for.
+fn keep_only([lock, end]: &[OwnedFd; 2]) -> io::Result<()> {
+    let null = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::stdio::dup2_stdin(lock)?;
+    rustix::stdio::dup2_stdout(end)?;
+    rustix::stdio::dup2_stderr(&null)?;
+    drop(null);
+    sys::close_others()
+}
+
+fn pipe() -> rustix::io::Result<(File, File)> {
+    pipe_with(PipeFlags::CLOEXEC).map(|(reads, writes)| (reads.into(), writes.into()))
+}
+
+/// Starts the program by which others are reached, if there is one.
+fn open_way_out(networks: &Networks, holder: Pid, ended: File) -> Result<WayOut> {
+    let pid = holder.as_raw_nonzero().to_string();
+    let (mut ready, report) = pipe().context(|| "cannot make a pipe".to_owned())?;
+    // It ends when its standard input does, and says on its output that it has begun.
+    let slirp = Command::new("slirp4netns")
+        .args(["--configure", "--disable-host-loopback", "--exit-fd=0", "--ready-fd=1"])
+        .args([&format!("--mtu={MTU}"), &pid, "tap0"])
+        .stdin(ended)
+        .stdout(report)
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn();
+    match slirp {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => open_by_pasta(networks, &pid),
+        started => {
+            started.context(|| "cannot start slirp4netns".to_owned())?;
+            ready.read_exact(&mut [0]).map(|()| WayOut::Open).map_err(|_ended| {
+                Failure::new("slirp4netns cannot connect the containers' network namespace")
+                    .hint("it takes /dev/net/tun, open to all users; try `slirp4netns --configure PID tap0`")
+            })
+        }
+    }
+}
+
+fn open_by_pasta(networks: &Networks, holder: &str) -> Result<WayOut> {
+    let name_server = NAME_SERVER.to_string();
+    // It goes to the background when it is ready.
+    let pasta = Command::new("pasta")
+        .args(["--config-net", "--quiet", "--no-map-gw", "--ipv4-only", "--mtu", MTU])
+        .args(["-t", "none", "-u", "none", "-T", "none", "-U", "none"])
+        .args(["--dns-forward", &name_server, "--pid"])
+        .arg(pasta_file(networks))
+        .arg(holder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .output();
+    match pasta {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(WayOut::Closed),
+        done => {
+            let done = done.context(|| "cannot start pasta".to_owned())?;
+            let said = String::from_utf8_lossy(&done.stderr);
+            match done.status.success() {
+                true => Ok(WayOut::Open),
+                false => Err(Failure::new(format!("pasta: {}", said.trim()))),
+            }
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Networks of an ordinary user, who is nobody on the host.
+
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::process::{Child, Stdio};
+use std::time::Instant;
+
+use super::*;
+use crate::network::holder::{self, Holder, WayOut};
+use crate::sandbox::Identity;
+use crate::sandbox::identity::Plan;
+use crate::sys::{Namespaces, Side};
+
+const USER: u32 = 41_234;
+const DIR: &str = "RUNION_TEST_USER";
+const ROLE: &str = "RUNION_TEST_ROLE";
+
+/// Starts this test binary as the user, with these programs to be found.
+fn as_user(host: &Host, role: &str, programs: &Path) -> Child {
+    Command::new("/usr/bin/setpriv")
+        .args([format!("--reuid={USER}"), format!("--regid={USER}"), "--clear-groups".to_owned()])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture", "network::tests::rootless::user"])
+        .env(DIR, &host.dir)
+        .env(ROLE, role)
+        .env("PATH", programs)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// A user's store, a tunnel device as desktops have it, a neighbour, and these
+/// programs; says so where one is missing.
+fn prepared(host: &Host, programs: &[&str]) -> Option<(OwnedFd, PathBuf)> {
+    let path = host.dir.join("programs");
+    std::fs::create_dir(&path).unwrap();
+    for program in programs {
+        let (found, exists) = tried(&format!("command -v {program}"));
+        if !exists {
+            println!("skipped: {program} is not installed");
+            return None;
+        }
+        symlink(found.trim(), path.join(program)).unwrap();
+    }
+    let tunnel = host.dir.join("tun");
+    run(&format!("mknod -m 666 {} c 10 200", tunnel.display()));
+    run(&format!("mount --bind {} /dev/net/tun", tunnel.display()));
+    chown(&host.dir, Some(USER), Some(USER)).unwrap();
+    chown(host.dir.join("networks"), Some(USER), Some(USER)).unwrap();
+    std::fs::set_permissions(&host.dir, PermissionsExt::from_mode(0o755)).unwrap();
+    let outside = host.neighbour();
+    run("ip route add default via 192.0.2.2");
+    serve(Some(&outside), addr("0.0.0.0:80"));
+    Some((outside, path))
+}
+
+/// Waits for what the user's process writes.
+fn said(host: &Host, child: &mut Child) -> String {
+    let start = Instant::now();
+    loop {
+        if let Ok(text) = std::fs::read_to_string(host.dir.join("said")) {
+            std::fs::remove_file(host.dir.join("said")).unwrap();
+            return text;
+        }
+        assert!(start.elapsed() < Duration::from_secs(15), "nothing was said");
+        assert!(child.try_wait().unwrap().is_none(), "it ended");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn processes_of_the_user() -> String {
+    run(&format!("ps -o pid=,args= -u {USER} || true"))
+}
+
+/// What the user's processes do.
+#[test]
+fn user() {
+    let (Some(dir), Ok(role)) = (std::env::var_os(DIR), std::env::var(ROLE)) else { return };
+    // Only a process with one thread may change its user namespace.
+    match crate::sys::clone(Namespaces::NONE).unwrap() {
+        Side::Child => {
+            let done = std::panic::catch_unwind(|| act(Path::new(&dir), &role));
+            std::process::exit(i32::from(done.is_err()));
+        }
+        Side::Parent(pid) => {
+            let status = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+            assert_eq!(status.unwrap().unwrap().1.exit_status(), Some(0));
+        }
+    }
+}
+
+fn act(dir: &Path, role: &str) {
+    let networks = Networks::open(dir).unwrap();
+    let plan = Plan::new(Identity::Root).unwrap();
+    let mut request = request("web", &["bridge"], &["8000:80", "127.0.0.1:8001:80", "5300:53/udp"]);
+    request.led_by = LedBy::Program;
+    let reserved = match role {
+        "run" => Some(reserve(&networks, &request).unwrap()),
+        _ => None,
+    };
+    let holder = Holder::ensure(&networks, &plan).unwrap();
+    holder.enter().unwrap();
+    let Some(reserved) = reserved else {
+        let swept = sweep(&networks, &|_| false).unwrap();
+        std::fs::write(
+            dir.join(".said"),
+            format!("{} {}", swept.len(), run("nft list ruleset | grep -c elements || true")),
+        )
+        .and_then(|()| std::fs::rename(dir.join(".said"), dir.join("said")))
+        .unwrap();
+        holder::stop(&networks).unwrap();
+        return;
+    };
+    let namespaces = [namespace(), namespace()];
+    let web = attach(&networks, &request, reserved, namespaces[0].as_fd()).unwrap();
+    let other =
+        attach_now(&networks, &super::request("other", &["bridge"], &[]), namespaces[1].as_fd()).unwrap();
+    serve(Some(&namespaces[0]), addr("[::]:80"));
+    let echo = inside(namespaces[0].as_fd(), || Ok(UdpSocket::bind("0.0.0.0:53").unwrap())).unwrap();
+    std::thread::spawn(move || {
+        loop {
+            let mut buffer = [0; 64];
+            let (length, peer) = echo.recv_from(&mut buffer).unwrap();
+            echo.send_to(&buffer[..length], peer).unwrap();
+        }
+    });
+    let web_ip = web.endpoints[0].lease.address.into();
+    let services = Services { relays: web.relays, ..Services::default() };
+    std::thread::spawn(|| services.run());
+    let from_other = |address| fetch(Some(&namespaces[1]), address).is_some();
+    let seen = format!(
+        "out {:?} neighbour {} outside {} host {}",
+        holder.way_out,
+        from_other(at(web_ip, 80)),
+        from_other(addr("192.0.2.2:80")),
+        // Where the way out has the host's loopback, if it is let.
+        from_other(addr("10.0.2.2:81"))
+            || from_other(addr("192.0.2.2:81"))
+            || from_other(addr("127.0.0.1:81")),
+    );
+    drop(other);
+    std::fs::write(dir.join(".said"), seen).unwrap();
+    std::fs::rename(dir.join(".said"), dir.join("said")).unwrap();
+    std::thread::sleep(Duration::from_secs(20));
+}
+
+fn without_root(host: &Host, programs: &[&str], way_out: WayOut) {
+    let Some((outside, path)) = prepared(host, programs) else { return };
+    serve(None, addr("127.0.0.1:81"));
+    let mut child = as_user(host, "run", &path);
+    let open = way_out == WayOut::Open;
+    assert_eq!(said(host, &mut child), format!("out {way_out:?} neighbour true outside {open} host false"));
+    assert_eq!(run("ip -o link | grep -E \"runion|rn0\" || true"), "", "the host has none of it");
+    assert_eq!(run("nft list ruleset"), "");
+    for text in ["127.0.0.1:8000", "[::1]:8000", "192.0.2.1:8000", "127.0.0.1:8001"] {
+        assert!(fetch(None, addr(text)).is_some(), "{text}");
+    }
+    assert!(fetch(Some(&outside), addr("192.0.2.1:8000")).is_some());
+    assert!(fetch(Some(&outside), addr("192.0.2.1:8001")).is_none());
+    let asker = inside(outside.as_fd(), || Ok(UdpSocket::bind("0.0.0.0:0").unwrap())).unwrap();
+    asker.set_read_timeout(Some(PATIENCE)).unwrap();
+    for _ in 0..3 {
+        asker.send_to(b"hello", "192.0.2.1:5300").unwrap();
+        let mut buffer = [0; 64];
+        let (length, peer) = asker.recv_from(&mut buffer).unwrap();
+        assert_eq!((&buffer[..length], peer), (&b"hello"[..], addr("192.0.2.1:5300")));
+    }
+    let taken = TcpListener::bind("0.0.0.0:8000");
+    assert!(taken.is_err());
+
+    // Killed, it leaves its containers' traces to the next, which finds the same holder.
+    let users = processes_of_the_user();
+    let inner = run(&format!("pgrep -P {}", child.id()));
+    run(&format!("kill -9 {}", inner.trim()));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let path = std::env::join_paths([path, "/usr/sbin".into(), "/usr/bin".into(), "/bin".into()]).unwrap();
+    let mut child = as_user(host, "sweep", Path::new(&path));
+    assert_eq!(said(host, &mut child), "2 0\n", "{users}");
+    child.wait().unwrap();
+    let start = Instant::now();
+    while !processes_of_the_user().is_empty() {
+        assert!(start.elapsed() < Duration::from_secs(5), "{}", processes_of_the_user());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn by_slirp4netns() {
+    on_a_host("tests::rootless::by_slirp4netns", |host| without_root(host, &["slirp4netns"], WayOut::Open));
+}
+
+#[test]
+fn by_pasta() {
+    on_a_host("tests::rootless::by_pasta", |host| without_root(host, &["pasta"], WayOut::Open));
+}
+
+#[test]
+fn with_no_way_out() {
+    on_a_host("tests::rootless::with_no_way_out", |host| {
+        without_root(host, &[], WayOut::Closed);
+        assert!(WayOut::Closed.warning().unwrap().contains("neither slirp4netns nor pasta is installed"));
+    });
+}
