@@ -30,7 +30,7 @@
 #![forbid(unsafe_code)]
 
 pub mod archive;
-mod compression;
+pub mod compression;
 pub mod credentials;
 pub mod digest;
 pub mod document;

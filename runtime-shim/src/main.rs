@@ -32,6 +32,7 @@ mod mounting;
 #[allow(dead_code, unused_imports)]
 mod network;
 mod output;
+mod reach;
 mod record;
 mod removal;
 mod rootfs;

@@ -99,7 +99,11 @@ fn kill_first(record: &Record) {
 /// When a process began, in the kernel's ticks (proc_pid_stat(5), field 22).
 /// A number and this together are a process that does not come again.
 pub fn since(pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    since_of(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The same, of what the kernel tells of a process; none for one that ended.
+pub fn since_of(stat: &str) -> Option<u64> {
     // The name in parentheses may hold anything.
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_whitespace();

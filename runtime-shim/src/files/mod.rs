@@ -24,7 +24,7 @@ use rustix::io::Errno;
 
 use crate::bundle::IdMapping;
 
-pub use pack::{Borders, pack};
+pub use pack::{Borders, Packed, pack};
 pub use unpack::{Place, unpack};
 
 /// Directories in directories so far are walked.

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::{BufWriter, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 
 use layerstore::layer::entry::{Entry, EntryKind};
 use layerstore::layer::write::TarWriter;
@@ -18,6 +18,8 @@ use crate::failure::{Context, Failure, Result};
 /// Where a tree ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Borders {
+    /// Nowhere: whatever is mounted belongs to it.
+    None,
     /// Where something else is mounted: of that, the mount point alone is told.
     Mounts,
     /// Where the kernel tells of itself (/proc and its like) or a temporary
@@ -47,48 +49,63 @@ const KERNELS_OWN: [i64; 17] = [
     0x8584_58f6, // ramfs
 ];
 
-/// Writes what has a name in a directory, and all below it, under the name
-/// `shown`: `.`, or a name of one part.
+/// What became of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packed {
+    /// It is whole.
+    Whole,
+    /// Whoever read it has gone, and knows why.
+    Unread,
+}
+
+/// Writes a file, or a directory and all below it, under the name `shown`: `.`,
+/// or a name of one part. It is open, by `O_PATH` at least.
 ///
 /// Sockets are left out: an archive cannot hold them, and without their process
 /// they are nothing. What goes away meanwhile was not there.
-pub fn pack<W: Write>(
-    dir: BorrowedFd<'_>,
-    name: &[u8],
+pub fn pack(
+    top: OwnedFd,
     shown: &[u8],
     owners: &Owners,
     borders: Borders,
-    out: &mut TarWriter<W>,
-) -> Result<()> {
-    let context = || format!("cannot read {}", String::from_utf8_lossy(name));
-    let top = Held::open(dir, name).context(context)?;
-    let device = top.stat.st_dev;
-    let mut pack = Pack { owners, out, linked: HashMap::new() };
-    let Some(top) = pack.one(top, shown)? else { return Ok(()) };
-    let mut open = vec![Level::new(top, shown.to_vec(), device)?];
-    while let Some(level) = open.last_mut() {
-        let Some(name) = level.names.pop() else {
-            open.pop();
-            continue;
-        };
-        let path = [&level.path[..], b"/", &name].concat();
-        let context = || format!("cannot read {}", String::from_utf8_lossy(&path));
-        let Some(held) = Held::present(level.dir.as_fd(), &name).context(context)? else { continue };
-        let (device, is_crossed) = (held.stat.st_dev, held.stat.st_dev != level.device);
-        let Some(dir) = pack.one(held, &path)? else { continue };
-        if is_crossed && !crosses(&dir, borders).context(context)? {
-            continue;
-        }
-        if open.len() > DEEPEST {
-            return Err(Failure::new(format!("more than {DEEPEST} directories lie in each other")));
-        }
-        open.push(Level::new(dir, path, device)?);
+    out: impl Write,
+) -> Result<Packed> {
+    let mut out = Watched { inner: out, is_unread: false };
+    let mut buffered = BufWriter::with_capacity(BUFFER, &mut out);
+    let packed = Pack { owners, out: TarWriter::new(&mut buffered), linked: HashMap::new() }
+        .all(top, shown, borders)
+        .and_then(|()| Ok(buffered.flush().context(|| "cannot write an archive".to_owned())?));
+    // What is left in the buffer of a stream that failed is nothing.
+    drop(buffered.into_parts());
+    match packed {
+        Err(_) if out.is_unread => Ok(Packed::Unread),
+        packed => packed.map(|()| Packed::Whole),
     }
-    Ok(())
+}
+
+/// How much is written at once.
+const BUFFER: usize = 128 << 10;
+
+/// Remembers that nobody reads.
+struct Watched<W> {
+    inner: W,
+    is_unread: bool,
+}
+
+impl<W: Write> Write for Watched<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let is_unread = |error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
+        self.inner.write(bytes).inspect_err(|error| self.is_unread |= is_unread(error))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.inner.flush()
+    }
 }
 
 fn crosses(dir: &OwnedFd, borders: Borders) -> rustix::io::Result<bool> {
     match borders {
+        Borders::None => Ok(true),
         Borders::Mounts => Ok(false),
         Borders::Volumes => Ok(!KERNELS_OWN.contains(&{ fstatfs(dir)?.f_type })),
     }
@@ -121,12 +138,41 @@ impl Level {
 
 struct Pack<'a, W: Write> {
     owners: &'a Owners,
-    out: &'a mut TarWriter<W>,
+    out: TarWriter<W>,
     /// First paths of files with several names, by device and number.
     linked: HashMap<(u64, u64), Vec<u8>>,
 }
 
 impl<W: Write> Pack<'_, W> {
+    fn all(mut self, top: OwnedFd, shown: &[u8], borders: Borders) -> Result<()> {
+        let stat = fstat(&top).context(|| "cannot look at it".to_owned())?;
+        let device = stat.st_dev;
+        let mut open = Vec::new();
+        if let Some(top) = self.one(Held { fd: top, stat }, shown)? {
+            open.push(Level::new(top, shown.to_vec(), device)?);
+        }
+        while let Some(level) = open.last_mut() {
+            let Some(name) = level.names.pop() else {
+                open.pop();
+                continue;
+            };
+            let path = [&level.path[..], b"/", &name].concat();
+            let context = || format!("cannot read {}", String::from_utf8_lossy(&path));
+            let Some(held) = Held::present(level.dir.as_fd(), &name).context(context)? else { continue };
+            let (device, is_crossed) = (held.stat.st_dev, held.stat.st_dev != level.device);
+            let Some(dir) = self.one(held, &path)? else { continue };
+            if is_crossed && !crosses(&dir, borders).context(context)? {
+                continue;
+            }
+            if open.len() > DEEPEST {
+                return Err(Failure::new(format!("more than {DEEPEST} directories lie in each other")));
+            }
+            open.push(Level::new(dir, path, device)?);
+        }
+        self.out.finish()?;
+        Ok(())
+    }
+
     /// Writes one file; gives a directory, open to be listed.
     fn one(&mut self, held: Held, path: &[u8]) -> Result<Option<OwnedFd>> {
         let context = || format!("cannot read {}", String::from_utf8_lossy(path));

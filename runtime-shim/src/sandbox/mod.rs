@@ -37,7 +37,7 @@ use crate::state::{Fate, State};
 use crate::sys::{Namespaces, SignalSet};
 
 pub use launch::with_ids_of_a_try;
-pub use root::{attach, file_system};
+pub use root::{attach, bind, file_system};
 
 /// What the command sees as its root.
 #[derive(Clone, Debug)]

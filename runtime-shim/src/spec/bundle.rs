@@ -9,7 +9,7 @@ use super::{seccomp, user};
 use crate::bundle::{
     self, DeviceRule, Linux, Mount, Namespace, NamespaceKind, Process, Resources, Root, Spec,
 };
-use crate::container::{Config, Container, Mode, Record, Wish};
+use crate::container::{Config, Container, Mode, Record};
 use crate::failure::{Failure, Result};
 use crate::monitor;
 use crate::volume::Volumes;
@@ -135,12 +135,7 @@ fn mounts(container: &Container, record: &Record, volumes: &Volumes) -> Result<V
         mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm]),
     ];
     mounts.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", sys]));
-    for wish in &config.mounts {
-        mounts.push(match wish {
-            Wish::Mount(mount) => mount.clone(),
-            Wish::Volume { name, destination, options, .. } => volumes.mount(name, destination, options)?,
-        });
-    }
+    mounts.extend(volumes.mounts(record)?);
     for name in monitor::NETWORK_FILES {
         let destination = PathBuf::from("/etc").join(name);
         let is_taken = mounts.iter().any(|mount| mount.destination == destination);

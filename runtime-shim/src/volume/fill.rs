@@ -6,11 +6,11 @@
 //! again, and replaces what is there.
 
 use std::fs::File;
+use std::io::BufReader;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use layerstore::layer::write::TarWriter;
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -18,7 +18,8 @@ use super::driver::{self, Source};
 use super::{Fill, Volume, Volumes};
 use crate::container::{Record, Wish};
 use crate::failure::{Context, Failure, Result};
-use crate::files::{self, Borders, Maps, Owners, Place};
+use crate::files::{self, Borders, Maps, Owners, Packed, Place};
+use crate::reach;
 
 impl Volumes {
     /// Readies a container's volumes, its root being mounted and nothing on it.
@@ -61,7 +62,7 @@ impl Volumes {
             };
             volume.fill = Fill::Begun;
             self.write(&volume)?;
-            copy(&from, &to)?;
+            copy(from, &to)?;
         }
         volume.fill = Fill::Done;
         self.write(&volume)
@@ -70,9 +71,7 @@ impl Volumes {
 
 /// The directory that the image has at a path, links followed within it.
 fn directory(root: BorrowedFd<'_>, path: &Path) -> Result<Option<OwnedFd>> {
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    match openat2(root, path, flags, Mode::empty(), resolve) {
+    match reach::inside(root, path, OFlags::PATH | OFlags::DIRECTORY) {
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
         found => found.context(|| format!("open {} of the image", path.display())).map(Some),
     }
@@ -101,26 +100,18 @@ fn give(dir: &OwnedFd, maps: &Maps) -> Result<()> {
 
 /// All files, as they are on disk under the container's maps: what is mounted
 /// shows them so already.
-fn copy(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
+fn copy(from: OwnedFd, to: &OwnedFd) -> Result<()> {
     let owners = Owners::Kept(Maps::default());
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).context(|| "make a pipe".to_owned())?;
     let (packed, unpacked) = std::thread::scope(|scope| {
-        let packing = scope.spawn(|| {
-            let mut out = TarWriter::new(std::io::BufWriter::with_capacity(1 << 16, File::from(writer)));
-            files::pack(from.as_fd(), b".", b".", &owners, Borders::Mounts, &mut out)?;
-            out.finish()?;
-            Ok(())
-        });
-        let reader = std::io::BufReader::with_capacity(1 << 16, File::from(reader));
+        let packing = scope.spawn(|| files::pack(from, b".", &owners, Borders::Mounts, File::from(writer)));
+        let reader = BufReader::with_capacity(1 << 17, File::from(reader));
         let unpacked = files::unpack(reader, &Place::Over(to.as_fd()), &owners);
-        let packed = packing.join().unwrap_or_else(|_| Err(Failure::new("the thread that reads it died")));
-        (packed, unpacked)
+        (packing.join(), unpacked)
     });
-    // A reader that failed cuts the stream short: its error is the cause. One
-    // that writes to nobody is not.
-    match (packed, unpacked) {
-        (Err(failure), Err(cut)) if failure.message().contains("Broken pipe") => Err(cut),
-        (Err(failure), _) => Err(failure),
-        (Ok(()), unpacked) => unpacked,
+    // A reader that failed leaves nobody to write to; a writer that failed, a
+    // stream cut short.
+    match packed.unwrap_or_else(|_| Err(Failure::new("the thread that reads it died")))? {
+        Packed::Whole | Packed::Unread => unpacked,
     }
 }

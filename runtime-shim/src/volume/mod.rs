@@ -220,8 +220,18 @@ impl Volumes {
         removal::remove_directory(&dir)
     }
 
+    /// A container's volumes and binds as a bundle's mounts, in the order of its
+    /// wishes.
+    pub fn mounts(&self, record: &Record) -> Result<Vec<Mount>> {
+        let mounts = record.config.mounts.iter().map(|wish| match wish {
+            Wish::Mount(mount) => Ok(mount.clone()),
+            Wish::Volume { name, destination, options, .. } => self.mount(name, destination, options),
+        });
+        mounts.collect()
+    }
+
     /// A volume as a bundle's mount; `options` are those of a bind.
-    pub fn mount(&self, name: &str, destination: &Path, options: &[String]) -> Result<Mount> {
+    fn mount(&self, name: &str, destination: &Path, options: &[String]) -> Result<Mount> {
         let known = self.find(name)?;
         let destination = destination.to_owned();
         Ok(match driver::source(name, &known.options)? {

@@ -5,6 +5,7 @@
 
 mod commit;
 mod confinement;
+mod copying;
 mod crash;
 mod host;
 mod image;

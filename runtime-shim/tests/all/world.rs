@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::setup::{Scratch, can_mount, runion, stderr, stdout};
 
@@ -80,8 +81,15 @@ impl World {
         self.scratch.join("store")
     }
 
+    /// A monitor keeps its starter's stderr: what it says goes to a file, so that
+    /// nobody waits for the end of that.
     pub fn output(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let said = self.scratch.join(&format!("stderr.{}", COUNT.fetch_add(1, Ordering::Relaxed)));
+        let mut output = self.command(arguments).stderr(fs::File::create(&said).unwrap()).output().unwrap();
+        output.stderr = fs::read(&said).unwrap();
+        fs::remove_file(&said).unwrap();
+        output
     }
 
     /// What a command that must succeed prints.

@@ -4,6 +4,7 @@
 //! those of `run`, `start -a`, `attach` and `exec` are the command's.
 
 mod attach;
+mod copy;
 mod create;
 mod exec;
 mod find;
@@ -49,6 +50,7 @@ pub enum Alone {
     Logs(logs::Logs),
     Attach(attach::Attach),
     Exec(exec::Exec),
+    Cp(copy::Copy),
     Wait(wait::Wait),
     Rename(rename::Rename),
     Top(top::Top),
@@ -73,6 +75,7 @@ pub enum Grouped {
     Logs(logs::Logs),
     Attach(attach::Attach),
     Exec(exec::Exec),
+    Cp(copy::Copy),
     Wait(wait::Wait),
     Rename(rename::Rename),
     Top(top::Top),
@@ -99,6 +102,7 @@ impl Alone {
             Alone::Logs(arguments) => arguments.run(&open_store(root)?),
             Alone::Exec(arguments) => arguments.run(&open_store(root)?),
             Alone::Attach(arguments) => arguments.run(&open_store(root)?),
+            Alone::Cp(arguments) => arguments.run(&open_store(root)?),
             Alone::Wait(arguments) => arguments.run(&open_store(root)?),
             Alone::Rename(arguments) => arguments.run(&open_store(root)?),
             Alone::Top(arguments) => arguments.run(&open_store(root)?),
@@ -124,6 +128,7 @@ impl Grouped {
             Grouped::Logs(arguments) => Alone::Logs(arguments),
             Grouped::Exec(arguments) => Alone::Exec(arguments),
             Grouped::Attach(arguments) => Alone::Attach(arguments),
+            Grouped::Cp(arguments) => Alone::Cp(arguments),
             Grouped::Wait(arguments) => Alone::Wait(arguments),
             Grouped::Rename(arguments) => Alone::Rename(arguments),
             Grouped::Top(arguments) => Alone::Top(arguments),
