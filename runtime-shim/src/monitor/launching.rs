@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::networking::{self, Attached};
+use super::networking::{self, Attached, Ground};
 use super::program::Program;
 use super::pump::Held;
 use super::stdio::{Ours, Stdio};
@@ -16,11 +16,20 @@ use crate::cgroup::Group;
 use crate::container::{Container, Containers, Mode, Record, absent_is_fine};
 use crate::failure::{Context, Result, say};
 use crate::launch;
+use crate::network::Reserved;
 use crate::rootfs::Rootfs;
 use crate::sandbox::identity::Plan;
 use crate::settle;
 use crate::spec;
 use crate::volume::Volumes;
+
+/// Where a monitor is.
+pub struct Place<'a> {
+    /// Whose ids it has.
+    pub plan: &'a Plan,
+    /// Where its networks are.
+    pub ground: &'a Ground,
+}
 
 /// A container that was started.
 pub struct Started {
@@ -37,20 +46,28 @@ pub struct Started {
 }
 
 /// Starts it: every step, or none.
-pub fn start(container: &Container, record: &Record, plan: &Plan, rootfs: &Rootfs) -> Result<Started> {
+pub fn start(
+    container: &Container,
+    record: &Record,
+    place: &Place<'_>,
+    rootfs: &Rootfs,
+    reserved: Reserved,
+) -> Result<Started> {
     networking::prepare_files(container, record)?;
     let volumes = Volumes::open(container.store());
     volumes.ready(record, rootfs.root())?;
     let host = spec::bundle::Host {
         root: rootfs.root(),
         pids: pids(container, record)?,
-        is_mapped: matches!(plan, Plan::Mapped(_)),
+        is_mapped: matches!(place.plan, Plan::Mapped(_)),
     };
     let spec = spec::bundle::of(container, record, &volumes, &host)?;
     spec.write(container.dir())?;
     let started = match runtime(record) {
-        Some(program) => by_program(container, &Program::new(program, container), record, plan, &spec),
-        None => by_ourselves(container, record, plan, &spec),
+        Some(program) => {
+            by_program(container, &Program::new(program, container), record, place.ground, reserved, &spec)
+        }
+        None => by_ourselves(container, record, place.ground, reserved, &spec),
     };
     match started {
         Ok(started) => Ok(started),
@@ -62,7 +79,13 @@ pub fn start(container: &Container, record: &Record, plan: &Plan, rootfs: &Rootf
 }
 
 /// By our own launcher.
-fn by_ourselves(container: &Container, record: &Record, plan: &Plan, spec: &Spec) -> Result<Started> {
+fn by_ourselves(
+    container: &Container,
+    record: &Record,
+    ground: &Ground,
+    reserved: Reserved,
+    spec: &Spec,
+) -> Result<Started> {
     let stdio = match record.config.terminal {
         true => Stdio::none()?,
         false => Stdio::pipes(record.config.stdin)?,
@@ -80,7 +103,7 @@ fn by_ourselves(container: &Container, record: &Record, plan: &Plan, spec: &Spec
         cgroup.add(created.pid())?;
     }
     let attached = match is_alone(spec) {
-        true => Some(networking::attach(container, record, plan, created.netns()?.as_fd())?),
+        true => Some(networking::attach(container, record, ground, reserved, created.netns()?.as_fd())?),
         false => no_network_of_its_own(container, record)?,
     };
     let mut ready = created.prepare()?;
@@ -140,7 +163,8 @@ fn by_program(
     container: &Container,
     program: &Program<'_>,
     record: &Record,
-    plan: &Plan,
+    ground: &Ground,
+    reserved: Reserved,
     spec: &Spec,
 ) -> Result<Started> {
     let pipes = match record.config.terminal {
@@ -154,7 +178,7 @@ fn by_program(
             let path = format!("/proc/{number}/ns/net");
             let namespace =
                 fs::File::open(path).context(|| "cannot open the network namespace".to_owned())?;
-            Some(networking::attach(container, record, plan, namespace.as_fd())?)
+            Some(networking::attach(container, record, ground, reserved, namespace.as_fd())?)
         }
         false => no_network_of_its_own(container, record)?,
     };

@@ -10,13 +10,14 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_w
 use rustix::process::{WaitOptions, set_child_subreaper, setsid, wait};
 
 use super::log::Log;
-use super::networking::Attached;
+use super::networking::{self, Attached, Ground};
 use super::protocol::{Packet, send_packet};
 use super::pump::Pump;
 use super::{Answer, address, launching};
 use crate::cgroup::Group;
 use crate::container::{Container, Lifetime, Locked, Record, RestartPolicy, Status, absent_is_fine};
 use crate::failure::{Context, Failure, OURS, Result};
+use crate::network::Reserved;
 use crate::output::time;
 use crate::rootfs::Rootfs;
 use crate::sandbox::identity::Plan;
@@ -31,32 +32,38 @@ const WELL: Duration = Duration::from_secs(10);
 const SERVER_GRACE: Duration = Duration::from_secs(30);
 
 /// Runs a container to its end, in the process that is to be its monitor.
-pub fn run(
-    container: &Container,
-    locked: Locked<'_>,
-    plan: &Plan,
-    signals: SignalSet,
-    first: Option<OwnedFd>,
-    answer: OwnedFd,
-) -> u8 {
-    if let Err(failure) = settle_in(&locked, &signals, first.as_ref(), &answer) {
-        Answer::of(&failure).send(answer);
-        return OURS;
+pub fn run(birth: &Birth<'_>, locked: Locked<'_>, first: Option<OwnedFd>, answer: OwnedFd) -> u8 {
+    let settled = settle_in(birth, &locked, first.as_ref(), &answer).and_then(|()| enter(birth, &locked));
+    match settled {
+        Ok(reserved) => {
+            let life = Life { container: birth.container, birth };
+            life.run(locked, reserved, first, answer).unwrap_or_else(|failure| failure.report())
+        }
+        Err(failure) => {
+            let code = failure.exit_code();
+            let life = Life { container: birth.container, birth };
+            if let Err(second) = life.note_failure(&locked, &failure) {
+                second.report();
+            }
+            Answer::of(&failure).send(answer);
+            code
+        }
     }
-    let life = Life { container, plan, signals };
-    life.run(locked, first, answer).unwrap_or_else(|failure| failure.report())
 }
 
 /// Leaves what the starter had behind.
 fn settle_in(
+    birth: &Birth<'_>,
     locked: &Locked<'_>,
-    signals: &SignalSet,
     first: Option<&OwnedFd>,
     answer: &OwnedFd,
 ) -> Result<()> {
     let context = || "cannot become a monitor".to_owned();
     let mut kept = vec![locked.as_fd(), answer.as_fd()];
     kept.extend(first.map(AsFd::as_fd));
+    if let Ground::Held(holder) = birth.ground {
+        kept.extend(holder.fds());
+    }
     sys::close_all_but(&kept).context(context)?;
     setsid().context(context)?;
     std::env::set_current_dir("/").context(context)?;
@@ -65,14 +72,36 @@ fn settle_in(
     let null = File::options().read(true).write(true).open("/dev/null").context(context)?;
     rustix::stdio::dup2_stdin(&null).context(context)?;
     rustix::stdio::dup2_stdout(&null).context(context)?;
-    signals.restore().context(context)
+    birth.signals.restore().context(context)
+}
+
+/// Takes the container's ports, and goes where its networks are.
+fn enter(birth: &Birth<'_>, locked: &Locked<'_>) -> Result<Reserved> {
+    let record = locked.read()?;
+    let reserved = networking::reserve(birth.container, &record, birth.ground)?;
+    if let Ground::Held(holder) = birth.ground {
+        holder.enter()?;
+        sys::new_mount_namespace().context(|| "cannot make a mount namespace".to_owned())?;
+    }
+    Ok(reserved)
 }
 
 /// What stays the same over restarts.
 struct Life<'a> {
     container: &'a Container,
-    plan: &'a Plan,
-    signals: SignalSet,
+    birth: &'a Birth<'a>,
+}
+
+/// What a monitor is given by whoever makes it.
+pub struct Birth<'a> {
+    /// Whose it is.
+    pub container: &'a Container,
+    /// Whose ids it has.
+    pub plan: &'a Plan,
+    /// Where its networks are.
+    pub ground: &'a Ground,
+    /// What its starter had blocked.
+    pub signals: SignalSet,
 }
 
 /// A container that runs.
@@ -85,9 +114,15 @@ struct Running {
 }
 
 impl Life<'_> {
-    fn run(&self, locked: Locked<'_>, first: Option<OwnedFd>, answer: OwnedFd) -> Result<u8> {
+    fn run(
+        &self,
+        locked: Locked<'_>,
+        reserved: Reserved,
+        first: Option<OwnedFd>,
+        answer: OwnedFd,
+    ) -> Result<u8> {
         let alive = self.container.monitor()?;
-        let started = self.first_start(&locked, first);
+        let started = self.first_start(&locked, reserved, first);
         let (rootfs, running) = match started {
             Ok(started) => started,
             Err(failure) => {
@@ -118,14 +153,19 @@ impl Life<'_> {
         rustix::stdio::dup2_stderr(&file).context(context)
     }
 
-    fn first_start(&self, locked: &Locked<'_>, first: Option<OwnedFd>) -> Result<(Rootfs, Running)> {
+    fn first_start(
+        &self,
+        locked: &Locked<'_>,
+        reserved: Reserved,
+        first: Option<OwnedFd>,
+    ) -> Result<(Rootfs, Running)> {
         // From here on there may be something to undo, whoever dies.
         let record = locked.update(|record| {
             record.state.starting = true;
             record.state.monitor = Some(rustix::process::getpid().as_raw_nonzero().get());
         })?;
-        let rootfs = Rootfs::mount(self.container, &record, self.plan, &self.signals)?;
-        match self.start(locked, &rootfs, first) {
+        let rootfs = Rootfs::mount(self.container, &record, self.birth.plan, &self.birth.signals)?;
+        match self.start(locked, &rootfs, reserved, first) {
             Ok(running) => Ok((rootfs, running)),
             Err(failure) => {
                 self.unmount(rootfs)?;
@@ -135,12 +175,24 @@ impl Life<'_> {
     }
 
     /// One start: every step, or none.
-    fn start(&self, locked: &Locked<'_>, rootfs: &Rootfs, first: Option<OwnedFd>) -> Result<Running> {
+    fn start(
+        &self,
+        locked: &Locked<'_>,
+        rootfs: &Rootfs,
+        reserved: Reserved,
+        first: Option<OwnedFd>,
+    ) -> Result<Running> {
         let mut record = locked.read()?;
         let log = Log::open(&self.container.log(), record.config.log_size, record.config.log_files)
             .context(|| "cannot open the log".to_owned())?;
         let listener = self.listen()?;
-        let started = launching::start(self.container, &record, self.plan, rootfs)?;
+        let started = launching::start(
+            self.container,
+            &record,
+            &launching::Place { plan: self.birth.plan, ground: self.birth.ground },
+            rootfs,
+            reserved,
+        )?;
         let cgroup = started.cgroup.clone();
         let pump = Pump::new(started.held, Some(listener), first, Some(log))
             .context(|| "cannot watch the container".to_owned())?;
@@ -183,7 +235,7 @@ impl Life<'_> {
             }
             let clients = running.pump.into_clients();
             let oom_killed = running.cgroup.as_ref().is_some_and(|group| group.oom_kills().unwrap_or(0) > 0);
-            drop(running.network);
+            let reserved = running.network.map(Attached::into_reserved).unwrap_or_default();
             let record = self.container.read()?;
             launching::undo(self.container, &record)?;
             let comes_back = self.note_end(code, oom_killed)?;
@@ -196,7 +248,7 @@ impl Life<'_> {
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
             let locked = self.container.lock()?;
-            running = match self.start(&locked, rootfs, None) {
+            running = match self.start(&locked, rootfs, reserved, None) {
                 Ok(running) => running,
                 Err(failure) => {
                     self.note_failure(&locked, &failure)?;

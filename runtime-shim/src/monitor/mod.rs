@@ -21,7 +21,7 @@ pub mod protocol;
 mod pump;
 mod stdio;
 
-pub use networking::{FILES as NETWORK_FILES, file as network_file, publish};
+pub use networking::{FILES as NETWORK_FILES, file as network_file, publish, where_bridges_are};
 pub use pump::{Held, Pump};
 
 use std::fs::File;
@@ -35,9 +35,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::{Container, Locked, Record};
 use crate::failure::{Context, Failure, Result};
-use crate::sandbox::Identity;
 use crate::sandbox::identity::Plan;
 use crate::sandbox::launch::launch;
+use crate::sandbox::{self, Identity};
 use crate::sys::{Namespaces, SignalSet};
 
 /// Whether whoever starts a container is attached from its first byte.
@@ -78,12 +78,16 @@ pub fn start(
         }
     };
     let (ours, theirs) = sockets.map_or((None, None), |(ours, theirs)| (Some(ours), Some(theirs)));
-    let monitor = launch(&plan, Namespaces::MOUNT, |gate| {
-        if !gate.opened() {
-            return crate::failure::OURS;
-        }
-        life::run(container, locked, &plan, signals, theirs, tell)
-    })?;
+    let ground = networking::ground(container, &locked.read()?, &plan)?;
+    let born = life::Birth { container, plan: &plan, ground: &ground, signals };
+    let monitor = match &ground {
+        // Its user namespace is there already.
+        networking::Ground::Held(_) => sandbox::launch::fork(|| life::run(&born, locked, theirs, tell)),
+        _ => launch(&plan, Namespaces::MOUNT, |gate| match gate.opened() {
+            true => life::run(&born, locked, theirs, tell),
+            false => crate::failure::OURS,
+        }),
+    }?;
     let mut text = Vec::new();
     File::from(hear).read_to_end(&mut text).context(context)?;
     match serde_json::from_slice(&text) {

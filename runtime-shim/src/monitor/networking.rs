@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
 use rustix::process::{Pid, Signal, WaitOptions, set_parent_process_death_signal, waitpid};
@@ -11,7 +11,8 @@ use rustix::process::{Pid, Signal, WaitOptions, set_parent_process_death_signal,
 use crate::container::{Container, Containers, Mode, Record};
 use crate::failure::{Context, Failure, OURS, Result, say};
 use crate::network::files::{Asks, DnsWish, ExtraHost, HostResolver, asks, hosts, resolv_conf};
-use crate::network::{self, Endpoint, Networks, Publish, Request, Wish, dns};
+use crate::network::{self, Endpoint, LedBy, Networks, Publish, Relay, Request, Reserved, Wish, dns};
+use crate::sandbox::Identity;
 use crate::sandbox::identity::Plan;
 use crate::settle;
 use crate::sys::{self, Namespaces, Side};
@@ -19,22 +20,82 @@ use crate::sys::{self, Namespaces, Side};
 /// Files of /etc that tell of the network; mounted over the image's.
 pub const FILES: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
 
-/// What a container has outside of itself as long as it lives.
-pub struct Attached {
-    /// Keeps its ports from others.
-    _reserved: Vec<OwnedFd>,
-    /// Answers its questions for names.
-    _names: Option<Names>,
+/// Where a monitor is, as far as networks go.
+pub enum Ground {
+    /// Where bridges are root's own.
+    Root,
+    /// Where the user's own are: in namespaces that somebody holds.
+    Held(network::holder::Holder),
+    /// Where none are to be had, or none were asked for.
+    Nowhere,
 }
 
-/// A process that answers questions for names; it ends with this.
-struct Names(Pid);
+/// What a container has outside of itself as long as it lives.
+pub struct Attached {
+    /// Its ports, and what keeps them from others.
+    reserved: Reserved,
+    /// Processes that answer its questions for names, and pass connections on.
+    _servants: Vec<Servant>,
+}
 
-impl Drop for Names {
+impl Attached {
+    /// The ports, for the next start.
+    pub fn into_reserved(self) -> Reserved {
+        self.reserved
+    }
+}
+
+/// A process that does one thing as long as this is there.
+struct Servant(Pid);
+
+impl Drop for Servant {
     fn drop(&mut self) {
         // It may have ended by itself; whoever else reaps it is as good.
         rustix::process::kill_process(self.0, Signal::KILL).unwrap_or_default();
         waitpid(Some(self.0), WaitOptions::empty()).map(drop).unwrap_or_default();
+    }
+}
+
+/// Where the monitor of a container is to be. What the user did not ask for in
+/// so many words, and cannot have, is said and left away.
+pub fn ground(container: &Container, record: &Record, plan: &Plan) -> Result<Ground> {
+    if matches!(plan, Plan::Own(_)) {
+        return Ok(Ground::Root);
+    }
+    let config = &record.config;
+    let is_asked = match &config.network {
+        Mode::Default | Mode::Private | Mode::Named(_) => true,
+        Mode::None | Mode::Host | Mode::Container(_) => !config.networks.is_empty(),
+    };
+    if !is_asked {
+        return Ok(Ground::Nowhere);
+    }
+    let networks = Networks::open(container.store())?;
+    match network::holder::Holder::ensure(&networks, plan) {
+        Ok(holder) => {
+            if let Some(warning) = holder.way_out.warning() {
+                say(&format!("WARNING: {warning}"));
+            }
+            Ok(Ground::Held(holder))
+        }
+        Err(failure) if config.network == Mode::Default && config.networks.is_empty() => {
+            say(&format!("WARNING: the container has no network: {}", failure.message()));
+            say("hint: --network host uses the host's, --network none wants none");
+            Ok(Ground::Nowhere)
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Takes a container's ports: before anything is made, and before its ground is
+/// entered.
+pub fn reserve(container: &Container, record: &Record, ground: &Ground) -> Result<Reserved> {
+    let networks = Networks::open(container.store())?;
+    let request = request(record, ground)?;
+    match network::reserve(&networks, &request) {
+        // What a killed container left may be in the way.
+        Err(_) if settle::sweep(container.store())? > 0 => network::reserve(&networks, &request),
+        reserved => reserved,
     }
 }
 
@@ -66,21 +127,22 @@ fn write(container: &Container, name: &str, text: &str) -> Result<()> {
 pub fn attach(
     container: &Container,
     record: &Record,
-    plan: &Plan,
+    ground: &Ground,
+    reserved: Reserved,
     namespace: BorrowedFd<'_>,
 ) -> Result<Attached> {
     let networks = Networks::open(container.store())?;
-    let request = request(record, plan)?;
-    let attached = match network::attach(&networks, &request, namespace) {
-        // What a killed container left may be in the way.
-        Err(_) if settle::sweep(container.store())? > 0 => network::attach(&networks, &request, namespace)?,
-        attached => attached?,
-    };
-    let names = match write_files(container, record, &attached.endpoints)? {
-        Asks::Servers => None,
-        Asks::Embedded => Some(serve_names(networks, record, namespace)?),
-    };
-    Ok(Attached { _reserved: attached.reserved, _names: names })
+    let attached = network::attach(&networks, &request(record, ground)?, reserved, namespace)?;
+    let mut servants = Vec::new();
+    if !attached.relays.is_empty() {
+        servants.push(pass_on(attached.relays)?);
+    }
+    match write_files(container, record, &attached.endpoints)? {
+        Asks::Servers => {}
+        Asks::Embedded => servants.push(serve_names(networks, record, namespace)?),
+    }
+    let reserved = Reserved { ports: attached.ports, sockets: attached.reserved };
+    Ok(Attached { reserved, _servants: servants })
 }
 
 /// Says what is known, of a container that is on the host's network or alone.
@@ -137,18 +199,35 @@ fn extra_hosts(record: &Record, endpoints: &[Endpoint]) -> Result<Vec<(String, I
 }
 
 /// Has a process of its own answer the container's questions for names.
-fn serve_names(networks: Networks, record: &Record, namespace: BorrowedFd<'_>) -> Result<Names> {
+fn serve_names(networks: Networks, record: &Record, namespace: BorrowedFd<'_>) -> Result<Servant> {
     let sockets = dns::bind(namespace)?;
     let resolver = dns::Resolver { networks, container: record.id.clone(), wish: wish(record)? };
-    match sys::clone(Namespaces::NONE).context(|| "cannot serve names".to_owned())? {
-        Side::Parent(pid) => Ok(Names(pid)),
+    serve(move || {
+        keep_only(&sockets.fds())?;
+        dns::serve(&sockets, &resolver)
+    })
+}
+
+/// Has a process of its own pass connections on that no filter can.
+fn pass_on(relays: Vec<Relay>) -> Result<Servant> {
+    serve(move || {
+        let sockets: Vec<BorrowedFd<'_>> = relays.iter().map(|relay| relay.socket.as_fd()).collect();
+        keep_only(&sockets)?;
+        relays.into_iter().try_for_each(Relay::start)?;
+        loop {
+            std::thread::park();
+        }
+    })
+}
+
+/// Makes a process for some work that does not end; it dies with this one.
+fn serve(work: impl FnOnce() -> Result<()>) -> Result<Servant> {
+    let context = || "cannot make a servant".to_owned();
+    match sys::clone(Namespaces::NONE).context(context)? {
+        Side::Parent(pid) => Ok(Servant(pid)),
         Side::Child => {
-            let served = set_parent_process_death_signal(Some(Signal::KILL))
-                .context(|| "cannot serve names".to_owned())
-                // The container's pipes and the monitor's locks are none of its.
-                .and_then(|()| sys::close_all_but(&sockets.fds()).context(|| "cannot serve names".to_owned()))
-                .and_then(|()| dns::serve(&sockets, &resolver));
-            if let Err(failure) = served {
+            let tied = set_parent_process_death_signal(Some(Signal::KILL)).context(context);
+            if let Err(failure) = tied.and_then(|()| work()) {
                 say(&failure.to_string());
             }
             std::process::exit(OURS.into());
@@ -156,15 +235,16 @@ fn serve_names(networks: Networks, record: &Record, namespace: BorrowedFd<'_>) -
     }
 }
 
+/// The container's pipes and the monitor's locks are none of a servant's.
+fn keep_only(fds: &[BorrowedFd<'_>]) -> Result<()> {
+    sys::close_all_but(fds).context(|| "cannot close descriptors".to_owned())
+}
+
 /// What it asks for.
-fn request(record: &Record, plan: &Plan) -> Result<Request> {
+fn request(record: &Record, ground: &Ground) -> Result<Request> {
     let config = &record.config;
     let network = match &config.network {
-        // Nobody asked for it in so many words.
-        Mode::Default if matches!(plan, Plan::Mapped(_)) => {
-            say("WARNING: the container has no network: bridges are root's (--network host uses the host's)");
-            None
-        }
+        _ if matches!(ground, Ground::Nowhere) => None,
         Mode::Default | Mode::Private => Some(network::DEFAULT.to_owned()),
         Mode::Named(name) => Some(name.clone()),
         Mode::None | Mode::Host | Mode::Container(_) => None,
@@ -179,7 +259,7 @@ fn request(record: &Record, plan: &Plan) -> Result<Request> {
             aliases: config.aliases.clone(),
         }],
     };
-    for further in &config.networks {
+    for further in config.networks.iter().filter(|_| !matches!(ground, Ground::Nowhere)) {
         networks.push(Wish {
             network: further.network.clone(),
             ip: further.ip.as_deref().map(address).transpose()?,
@@ -194,6 +274,10 @@ fn request(record: &Record, plan: &Plan) -> Result<Request> {
         hostname: record.hostname().to_owned(),
         publish: publish(record)?,
         networks,
+        led_by: match ground {
+            Ground::Held(_) => LedBy::Program,
+            Ground::Root | Ground::Nowhere => LedBy::Filters,
+        },
     })
 }
 
@@ -226,5 +310,32 @@ fn address<A: std::str::FromStr>(text: &str) -> Result<A> {
 /// Takes it off all its networks; that it is on none is fine.
 pub fn detach(container: &Container, record: &Record) -> Result<()> {
     let networks = Networks::open(container.store())?;
-    network::detach(&networks, &record.id, network::Namespace::Ends).map(drop)
+    if network::endpoints(&networks, &record.id)?.is_empty() {
+        return Ok(());
+    }
+    where_bridges_are(&networks, || {
+        network::detach(&networks, &record.id, network::Namespace::Ends).map(drop)
+    })
+}
+
+/// Does something to bridges: an ordinary user's are elsewhere, and a process
+/// that goes there does not come back.
+pub fn where_bridges_are(networks: &Networks, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    if rustix::process::geteuid().is_root() {
+        return work();
+    }
+    let plan = Plan::new(Identity::Root)?;
+    let holder = network::holder::Holder::ensure(networks, &plan)?;
+    let context = || "cannot work on the networks".to_owned();
+    match sys::clone(Namespaces::NONE).context(context)? {
+        Side::Child => {
+            let done = holder.enter().and_then(|()| work());
+            std::process::exit(done.map_or_else(|failure| failure.report(), |()| 0).into());
+        }
+        Side::Parent(pid) => match waitpid(Some(pid), WaitOptions::empty()).context(context)? {
+            Some((_, status)) if status.exit_status() == Some(0) => Ok(()),
+            // It has said why.
+            _ => Err(Failure::failed(context())),
+        },
+    }
 }

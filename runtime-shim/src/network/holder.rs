@@ -18,7 +18,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -92,6 +92,11 @@ impl Holder {
                 None => std::thread::sleep(std::time::Duration::from_millis(5)),
             }
         }
+    }
+
+    /// What it holds, for a process that is to keep nothing else.
+    pub fn fds(&self) -> [BorrowedFd<'_>; 2] {
+        [self.user.as_fd(), self.network.as_fd()]
     }
 
     /// Goes there, for good: the process is root of those namespaces from here

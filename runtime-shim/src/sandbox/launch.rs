@@ -52,6 +52,15 @@ pub fn launch(plan: &Plan, namespaces: Namespaces, child: impl FnOnce(Gate) -> u
     opened.map(|()| pid)
 }
 
+/// Runs `child` in a new process, in the caller's namespaces; its value is the
+/// exit code.
+pub fn fork(child: impl FnOnce() -> u8) -> Result<Pid> {
+    match sys::clone(Namespaces::NONE).context(|| "cannot make a process".to_string())? {
+        Side::Child => std::process::exit(i32::from(child())),
+        Side::Parent(pid) => Ok(pid),
+    }
+}
+
 /// Does something with the rights over files that a try of the caller has, for
 /// what it kept may belong to subordinate ids; says whether it was done. Why
 /// not was then reported.

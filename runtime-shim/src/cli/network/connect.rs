@@ -8,6 +8,7 @@ use layerstore::store::Store;
 
 use crate::container::{Containers, Further, Mode, Record};
 use crate::failure::{Context, Failure, Result};
+use crate::monitor::where_bridges_are;
 use crate::network::{self, Holder, Networks, Wish};
 use crate::settle;
 
@@ -86,7 +87,9 @@ impl Connect {
                 aliases: self.alias.clone(),
             };
             let holder = Holder { container: &record.id, name: &record.name, hostname: record.hostname() };
-            network::connect(&networks, &holder, &wish, namespace.as_fd())?;
+            where_bridges_are(&networks, || {
+                network::connect(&networks, &holder, &wish, namespace.as_fd()).map(drop)
+            })?;
         }
         locked.update(|record| {
             record.config.networks.push(Further {
@@ -119,7 +122,7 @@ impl Disconnect {
             )));
         }
         if record.state.status.is_up() {
-            network::disconnect(&networks, &network.name, &record.id)?;
+            where_bridges_are(&networks, || network::disconnect(&networks, &network.name, &record.id))?;
         }
         locked.update(|record| {
             record.config.networks.retain(|further| further.network != network.name);

@@ -6,6 +6,7 @@ use layerstore::store::Store;
 use crate::cli::ask;
 use crate::container::Containers;
 use crate::failure::{Failure, Result};
+use crate::monitor::where_bridges_are;
 use crate::network::{self, Network, Networks};
 use crate::output::{self, time};
 use crate::settle;
@@ -38,10 +39,22 @@ impl Prune {
         let chosen = |network: &Network| {
             self.filter.iter().all(|filter| means(filter, Some(network), now).unwrap_or(false))
         };
-        let removed = networks.prune(&chosen)?;
-        if !removed.is_empty() {
-            let names: String = removed.iter().map(|network| format!("{}\n", network.name)).collect();
+        let before = networks.existing()?;
+        where_bridges_are(&networks, || networks.prune(&chosen).map(drop))?;
+        let after = networks.existing()?;
+        let removed = before.into_iter().filter(|network| !after.contains(network));
+        let names: String = removed.map(|network| format!("{}\n", network.name)).collect();
+        if !names.is_empty() {
             output::print(&format!("Deleted Networks:\n{names}\n"))?;
+        }
+        // An ordinary user's networks are held by a process, which nobody needs now.
+        let mut is_used = false;
+        for network in &after {
+            is_used |= !networks.leases(network)?.is_empty();
+        }
+        match is_used {
+            true => {}
+            false => network::holder::stop(&networks)?,
         }
         Ok(0)
     }
@@ -78,5 +91,13 @@ pub fn sweep(store: &Store, networks: &Networks) -> Result<()> {
         Ok(None) => false,
         Err(_) => true,
     };
-    network::sweep(networks, &is_alive).map(drop)
+    // Nothing to do is the rule, and for an ordinary user it takes a process.
+    let mut is_left = false;
+    for network in networks.existing()? {
+        is_left |= networks.leases(&network)?.iter().any(|lease| !is_alive(&lease.container));
+    }
+    match is_left {
+        true => where_bridges_are(networks, || network::sweep(networks, &is_alive).map(drop)),
+        false => Ok(()),
+    }
 }

@@ -5,6 +5,7 @@ use layerstore::store::Store;
 
 use super::prune::sweep;
 use crate::failure::Result;
+use crate::monitor::where_bridges_are;
 use crate::network::Networks;
 use crate::output;
 
@@ -27,8 +28,8 @@ impl Remove {
         sweep(store, &networks)?;
         let mut code = 0;
         for text in &self.networks {
-            match networks.remove(text) {
-                Ok(_) => output::print(&format!("{text}\n"))?,
+            match where_bridges_are(&networks, || networks.remove(text).map(drop)) {
+                Ok(()) => output::print(&format!("{text}\n"))?,
                 Err(_) if self.force && networks.find(text).is_err() => {}
                 Err(failure) => code = code.max(failure.report()),
             }
