@@ -25,6 +25,8 @@ pub enum Status {
     Created,
     /// Its command runs.
     Running,
+    /// Its processes are where they were.
+    Paused,
     /// Its command ended.
     Stopped,
 }

@@ -14,9 +14,12 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use rustix::fs::{
-    CWD, MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create, open,
+    Access, AtFlags, CWD, MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags, fcntl_add_seals,
+    fcntl_get_seals, memfd_create, open,
 };
+use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::process::geteuid;
 
 use super::options::attribute;
 use crate::failure::{Context, Failure, Result};
@@ -68,8 +71,14 @@ fn is_protected(own: &OwnedFd) -> std::io::Result<bool> {
     if fcntl_get_seals(own).is_ok_and(|seals| seals.contains(wanted)) {
         return Ok(true);
     }
-    let mount = rustix::fs::fstatvfs(own)?.f_flag;
-    Ok(mount.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+    if rustix::fs::fstatvfs(own)?.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        return Ok(true);
+    }
+    // Somebody else's, that whoever runs it may not change: nor may anybody in a
+    // container of his.
+    let is_own = rustix::fs::fstat(own)?.st_uid == geteuid().as_raw();
+    let may_write = rustix::fs::accessat(CWD, SELF, Access::WRITE_OK, AtFlags::EACCESS);
+    Ok(!is_own && may_write == Err(Errno::ACCESS))
 }
 
 fn mounted() -> std::io::Result<OwnedFd> {

@@ -19,8 +19,9 @@ use super::log::Log;
 use super::state::{Record, Root, beginning, short_path};
 use super::{delete, start};
 use crate::bundle::Spec;
+use crate::cgroup::Group;
 use crate::failure::{Context, Failure, Result};
-use crate::launch::{self, Keys, OnDeath, Request, Stdio, Swap};
+use crate::launch::{self, Keys, OnDeath, Ready, Request, Stdio, Swap};
 
 /// Make a container from a bundle; it waits for `start`
 #[derive(Args)]
@@ -145,8 +146,35 @@ impl Making {
             stdio: Stdio::Inherited,
             ..Request::new(&self.id, spec, bundle)
         };
-        let created = launch::create(&request)?;
-        let cgroups = Vec::new();
+        let cgroup = self.make_cgroup(spec, log)?;
+        let made = self.make_process(&request, cgroup.as_ref(), log);
+        match (made, &cgroup) {
+            (Err(failure), Some(cgroup)) => Err(take_back(cgroup, failure)),
+            (made, _) => made.and_then(|ready| self.keep(ready, dir, bundle, cgroup)),
+        }
+    }
+
+    /// Its cgroup, with limits, as far as the host lets us.
+    fn make_cgroup(&self, spec: &Spec, log: &Log) -> Result<Option<Group>> {
+        let linux = spec.linux.as_ref();
+        let usual = || Path::new("/").join(&self.id);
+        let path = linux.and_then(|linux| linux.cgroups_path.clone()).unwrap_or_else(usual);
+        let resources = linux.and_then(|linux| linux.resources.clone());
+        let (group, warnings) = Group::create(&path, &resources.unwrap_or_default())?;
+        warnings.iter().for_each(|warning| log.warn(warning));
+        Ok((!group.is_empty()).then_some(group))
+    }
+
+    fn make_process<'a>(
+        &self,
+        request: &Request<'a>,
+        cgroup: Option<&Group>,
+        log: &Log,
+    ) -> Result<Ready<'a>> {
+        let created = launch::create(request)?;
+        if let Some(cgroup) = cgroup {
+            cgroup.add(created.pid())?;
+        }
         let ready = created.prepare()?;
         for warning in &ready.warnings {
             log.warn(warning);
@@ -154,6 +182,11 @@ impl Making {
         if let (Some(console), Some(socket)) = (&ready.console, &self.console_socket) {
             send_console(console.as_fd(), socket)?;
         }
+        Ok(ready)
+    }
+
+    /// Writes down what is to be known of it, and leaves it waiting.
+    fn keep(&self, ready: Ready<'_>, dir: &Path, bundle: &Path, cgroup: Option<Group>) -> Result<Pid> {
         let pid = ready.pid().as_raw_nonzero().get();
         let life = beginning(pid)
             .filter(|life| !life.is_over)
@@ -165,7 +198,7 @@ impl Making {
             began: life.began,
             created: jiff::Timestamp::now().to_string(),
             owner: geteuid().as_raw(),
-            cgroups,
+            cgroup,
         };
         if let Some(path) = &self.pid_file {
             write_pid(path, pid)?;
@@ -173,6 +206,13 @@ impl Making {
         record.write(dir)?;
         Ok(ready.leave())
     }
+}
+
+/// Of a container that is not to be.
+fn take_back(cgroup: &Group, failure: Failure) -> Failure {
+    // The first failure is the one to tell; what stays is found by its path.
+    cgroup.remove().unwrap_or_default();
+    failure
 }
 
 /// A socket on which the container hears of its start.

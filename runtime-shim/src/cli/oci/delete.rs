@@ -67,6 +67,10 @@ fn end(container: &Container) -> Result<()> {
         Ok(()) | Err(Errno::SRCH) => {}
         Err(errno) => return Err(errno).context(context),
     }
+    // What is stopped dies once it goes on.
+    if container.status()? == Status::Paused {
+        container.cgroup()?.resume()?;
+    }
     let patience = Timespec::try_from(PATIENCE).ok();
     match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], patience.as_ref()).context(context)? {
         0 => Err(Failure::failed(format!("{}: it does not die", context()))),
@@ -78,6 +82,10 @@ fn end(container: &Container) -> Result<()> {
 pub fn remove(container: &Container, log: &Log) -> Result<()> {
     let record = &container.record;
     let spec = container.spec();
+    if let Some(cgroup) = &record.cgroup {
+        cgroup.kill_all()?;
+        cgroup.remove()?;
+    }
     match fs::remove_dir_all(&container.dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         removed => removed.context(|| format!("cannot remove {}", container.dir.display()))?,

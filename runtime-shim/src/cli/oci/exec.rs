@@ -12,6 +12,7 @@ use super::start::wait_as_proxy;
 use super::state::Root;
 use crate::bundle::{Process, User};
 use crate::failure::{Context, Failure, Result};
+use crate::launch::hooks::Status;
 use crate::launch::{self, Join, OnDeath, Stdio, Target};
 
 /// Run a further process in a container
@@ -77,6 +78,9 @@ impl Exec {
                 self.id
             )));
         };
+        if container.status()? == Status::Paused {
+            return Err(Failure::failed(format!("cannot exec in a paused container: {}", self.id)));
+        }
         if process.terminal && self.console_socket.is_none() {
             return Err(Failure::failed("the process has a terminal: --console-socket must be given"));
         }
@@ -87,7 +91,11 @@ impl Exec {
             preserve_fds: self.preserve_fds,
             death: OnDeath::Survive,
         };
-        let ready = launch::exec(&target, &process, &join)?.prepare()?;
+        let created = launch::exec(&target, &process, &join)?;
+        if let Some(cgroup) = &container.record.cgroup {
+            cgroup.add(created.pid())?;
+        }
+        let ready = created.prepare()?;
         if let (Some(console), Some(socket)) = (&ready.console, &self.console_socket) {
             send_console(console.as_fd(), socket)?;
         }

@@ -94,13 +94,11 @@ impl Ps {
     }
 }
 
-/// The processes of a container: those of its cgroups, or, where it has none of
+/// The processes of a container: those of its cgroup, or, where it has none of
 /// its own, those that descend from its first one.
 pub fn processes(container: &Container) -> Result<Vec<i32>> {
-    for cgroup in &container.record.cgroups {
-        if let Ok(text) = fs::read_to_string(cgroup.join("cgroup.procs")) {
-            return Ok(text.lines().filter_map(|line| line.parse().ok()).collect());
-        }
+    if let Some(cgroup) = &container.record.cgroup {
+        return Ok(cgroup.pids()?.into_iter().map(|pid| pid.as_raw_nonzero().get()).collect());
     }
     let Some((first, _pidfd)) = container.process()? else { return Ok(Vec::new()) };
     let first = first.as_raw_nonzero().get();

@@ -207,7 +207,7 @@ fn dispatch(cli: Cli, log: &log::Log) -> Result<u8> {
         Verb::Features(verb) => verb.run(),
         Verb::Pause(verb) => verb.run(&root),
         Verb::Resume(verb) => verb.run(&root),
-        Verb::Update(verb) => verb.run(&root),
+        Verb::Update(verb) => verb.run(&root, log),
     }
 }
 

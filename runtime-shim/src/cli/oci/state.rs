@@ -21,6 +21,7 @@ use rustix::process::{Pid, PidfdFlags, geteuid, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::Spec;
+use crate::cgroup::Group;
 use crate::failure::{Context, Failure, Result};
 use crate::launch::hooks::{self, Status};
 
@@ -56,9 +57,9 @@ pub struct Record {
     pub created: String,
     /// Who made it.
     pub owner: u32,
-    /// The directories of its cgroups.
-    #[serde(default)]
-    pub cgroups: Vec<PathBuf>,
+    /// Its cgroup, if it could have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<Group>,
 }
 
 fn usual_root() -> PathBuf {
@@ -184,11 +185,24 @@ impl Container {
         }
     }
 
+    /// Whether its processes are stopped; a cgroup that is gone stops nobody.
+    fn is_paused(&self) -> bool {
+        self.record.cgroup.as_ref().is_some_and(|cgroup| cgroup.is_paused().unwrap_or(false))
+    }
+
+    /// Its cgroup, if it has one.
+    pub fn cgroup(&self) -> Result<&Group> {
+        self.record.cgroup.as_ref().ok_or_else(|| {
+            Failure::failed(format!("the container {} has no cgroup of its own", self.record.id))
+        })
+    }
+
     /// Where it is in its life.
     pub fn status(&self) -> Result<Status> {
         Ok(match self.process()? {
             None => Status::Stopped,
             Some(_) if self.socket().exists() => Status::Created,
+            Some(_) if self.is_paused() => Status::Paused,
             Some(_) => Status::Running,
         })
     }

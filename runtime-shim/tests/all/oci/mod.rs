@@ -6,5 +6,7 @@ mod bundle;
 mod compare;
 mod hooks;
 mod life;
+mod limits;
 mod namespaces;
+mod podman;
 mod profile;
