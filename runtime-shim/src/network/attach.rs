@@ -244,7 +244,14 @@ struct Place<'a> {
 fn join(networks: &Networks, request: &Request, place: Place, namespace: BorrowedFd) -> Result<Endpoint> {
     let Request { container, name, hostname, .. } = request;
     let mut links = open_links()?;
-    let locked = networks.lock(&place.network)?;
+    let mut locked = networks.lock(&place.network)?;
+    if locked.network.is_default() && bridge::is_anothers(&mut links, &locked.network)? {
+        // Another store's, which was not there when names were chosen.
+        if let Some(renewed) = networks.renew_default(locked)? {
+            return join(networks, request, Place { network: renewed, ..place }, namespace);
+        }
+        locked = networks.lock(&place.network)?;
+    }
     let bridge = bridge::raise(&mut links, &locked.network)?;
     let holder = Holder { container, name, hostname };
     let lease = lease::grant(&locked, place.wish, &holder, &interface(place.number), place.ports)?;

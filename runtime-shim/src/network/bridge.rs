@@ -12,6 +12,13 @@ use super::rules;
 use super::subnet::Mac;
 use crate::failure::{Context, Failure, Result};
 
+/// Whether the link of the bridge's name is not this network's.
+pub fn is_anothers(links: &mut Links, network: &Network) -> Result<bool> {
+    let found = links.find(&network.bridge).context(|| format!("cannot look for {}", network.bridge))?;
+    let mark = found.and_then(|link| link.alias);
+    Ok(mark.is_some_and(|mark| mark != network.mark()))
+}
+
 /// The network's bridge, up and ready.
 pub fn raise(links: &mut Links, network: &Network) -> Result<Link> {
     let name = &network.bridge;

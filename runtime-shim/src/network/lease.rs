@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::definition::{Network, Pool};
+use super::inside::has_ipv6;
 use super::ports::Port;
 use super::store::{Locked, absent, names_in};
 use super::subnet::Mac;
@@ -154,7 +155,12 @@ pub fn grant(on: &Locked, wish: &Wish, holder: &Holder, interface: &str, ports: 
         None => lowest_free(&on.network, pool, &taken),
     };
     let older = on.network.ipv4().map(|pool| lowest_free(pool, wish.ip.map(IpAddr::from))).transpose()?;
-    let newer = on.network.ipv6().map(|pool| lowest_free(pool, wish.ip6.map(IpAddr::from))).transpose()?;
+    let newer = on
+        .network
+        .ipv6()
+        .filter(|_| has_ipv6())
+        .map(|pool| lowest_free(pool, wish.ip6.map(IpAddr::from)))
+        .transpose()?;
     if let (Some(address), None) = (wish.ip6, newer) {
         return Err(not_of_this_network(address.into()));
     }

@@ -15,6 +15,7 @@
 //! | `rules`, `elements`, `filters`, `flows` | packet filters: a network's, and a container's part in them |
 //! | `ports`, `reservation`, `relay` | published ports: as written, as kept, and what filters cannot lead on |
 //! | `holder` | networks without root |
+//! | `diagnosis` | what on a host is in the way |
 //! | `service` | what goes on while a container runs |
 //! | `dns`, `files` | names: our server of them, and the files of /etc |
 //! | `subnet`, `netlink` | arithmetic; messages |
@@ -27,6 +28,7 @@
 mod attach;
 mod bridge;
 mod definition;
+pub mod diagnosis;
 pub mod dns;
 mod elements;
 pub mod files;

@@ -31,7 +31,7 @@ use super::lease::{Lease, link_prefix};
 use crate::failure::{Context, Failure, Result};
 
 /// Where systems keep `nft`, which are not always on a user's PATH.
-const PLACES: [&str; 5] = ["/usr/sbin/nft", "/sbin/nft", "/usr/local/sbin/nft", "/usr/bin/nft", "nft"];
+pub const PLACES: [&str; 5] = ["/usr/sbin/nft", "/sbin/nft", "/usr/local/sbin/nft", "/usr/bin/nft", "nft"];
 
 /// Puts a network's rules into the kernel, with the elements of these leases,
 /// in place of what is there: all at once.

@@ -124,7 +124,7 @@ impl Networks {
             )));
         }
         let locked = self.lock(&network)?;
-        if !lease::all(&locked.dir)?.is_empty() {
+        if !lease::holders(&locked.dir)?.is_empty() {
             return Err(Failure::as_docker(format!(
                 "error while removing network: network {} id {} has active endpoints",
                 network.name, network.id
@@ -132,10 +132,7 @@ impl Networks {
             .hint("`runion network inspect` shows the containers; stop or disconnect them first"));
         }
         bridge::take_down(&network)?;
-        let gone = self.dir.join(format!(".gone-{}", network.id));
-        fs::rename(&locked.dir, &gone)
-            .and_then(|()| fs::remove_dir_all(&gone))
-            .context(|| format!("cannot remove network {}", network.name))?;
+        self.discard(&locked)?;
         Ok(network)
     }
 
@@ -144,7 +141,7 @@ impl Networks {
     pub fn prune(&self, chosen: &dyn Fn(&Network) -> bool) -> Result<Vec<Network>> {
         let mut removed = Vec::new();
         for network in self.existing()? {
-            let used = !self.leases(&network)?.is_empty();
+            let used = !lease::holders(&self.dir_of(&network))?.is_empty();
             match used || !chosen(&network) {
                 true => {}
                 false if network.is_default() => self.rest(&network)?,
@@ -158,7 +155,7 @@ impl Networks {
     /// Takes the bridge and the rules of an unused network out of the kernel.
     pub fn rest(&self, network: &Network) -> Result<()> {
         let locked = self.lock(network)?;
-        match lease::all(&locked.dir)?.is_empty() {
+        match lease::holders(&locked.dir)?.is_empty() {
             true => bridge::take_down(&locked.network),
             false => Ok(()),
         }
@@ -218,6 +215,25 @@ impl Networks {
             },
             made => made,
         }
+    }
+
+    /// Makes the default network anew, with a name and addresses that are free
+    /// now, if no container is on it.
+    pub fn renew_default(&self, old: Locked) -> Result<Option<Network>> {
+        if !lease::holders(&old.dir)?.is_empty() {
+            return Ok(None);
+        }
+        self.discard(&old)?;
+        drop(old);
+        self.make_default().map(Some)
+    }
+
+    fn discard(&self, locked: &Locked) -> Result<()> {
+        let network = &locked.network;
+        let gone = self.dir.join(format!(".gone-{}", network.id));
+        fs::rename(&locked.dir, &gone)
+            .and_then(|()| fs::remove_dir_all(&gone))
+            .context(|| format!("cannot remove network {}", network.name))
     }
 
     fn make(&self, new: New) -> Result<Network> {

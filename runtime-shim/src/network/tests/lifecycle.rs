@@ -242,3 +242,24 @@ fn coming_and_going_is_fast() {
         assert!(times[times.len() / 2].0 < Duration::from_millis(40), "{times:?}");
     });
 }
+
+#[test]
+fn two_stores_share_a_host() {
+    on_a_host("tests::lifecycle::two_stores_share_a_host", |host| {
+        // Both choose the same name and addresses, for neither is there yet.
+        let other =
+            Host { dir: host.dir.join("other"), networks: Networks::open(&host.dir.join("other")).unwrap() };
+        assert_eq!(
+            host.networks.find("bridge").unwrap().bridge,
+            other.networks.find("bridge").unwrap().bridge
+        );
+        let (a, b) = (host.container("a", &["bridge"], &[]), other.container("b", &["bridge"], &[]));
+        let subnet = |container: &Container| container.attached.endpoints[0].network.subnets[0].subnet;
+        assert!(!subnet(&a).overlaps(subnet(&b)));
+        for container in [&a, &b] {
+            serve(Some(&container.namespace), addr("0.0.0.0:80"));
+            assert!(fetch(None, at(container.ip(), 80)).is_some());
+        }
+        assert_eq!(fetch(Some(&a.namespace), at(b.ip(), 80)), None, "and keep apart");
+    });
+}

@@ -267,3 +267,24 @@ fn neighbours_are_kept_apart_where_that_is_asked_for() {
         assert!(host.networks.create(odd).unwrap_err().to_string().contains("invalid option mtu=much"));
     });
 }
+
+#[test]
+fn what_others_drop_is_found() {
+    on_a_host("tests::security::what_others_drop_is_found", |host| {
+        let outside = host.neighbour();
+        serve(Some(&outside), addr("0.0.0.0:80"));
+        let a = host.container("a", &["bridge"], &[]);
+        assert_eq!(diagnosis::diagnose(), []);
+        run(
+            "nft 'add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }'",
+        );
+        assert_eq!(fetch(Some(&a.namespace), addr("192.0.2.2:80")), None);
+        let findings = diagnosis::diagnose();
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        // What the hint says helps.
+        for command in findings[0].hint.split("nft '").skip(1) {
+            run(&format!("nft '{}'", command.split('\'').next().unwrap()));
+        }
+        assert!(fetch(Some(&a.namespace), addr("192.0.2.2:80")).is_some());
+    });
+}
