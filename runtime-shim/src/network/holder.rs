@@ -29,6 +29,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, setsid};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use super::files::DnsWish;
 use super::store::Networks;
 use crate::failure::{Context, Failure, Result};
 use crate::sandbox::identity::{self, Plan};
@@ -67,6 +68,15 @@ impl WayOut {
                  hint: install the package slirp4netns or passt, or use --network host",
             ),
         }
+    }
+}
+
+/// Whom a container's server of names asks from inside: the host's servers may
+/// be on its loopback, which is not there.
+pub fn dns_wish(wish: &DnsWish) -> DnsWish {
+    match wish.servers.is_empty() {
+        true => DnsWish { servers: vec![NAME_SERVER], ..wish.clone() },
+        false => wish.clone(),
     }
 }
 

@@ -243,4 +243,4 @@ fn converse(mut connection: TcpStream, resolver: &Resolver) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -20,7 +20,7 @@ fn serve_names(host: &Host, container: &Container) {
 
 /// A server on the host's own loopback. It knows all names that end in
 /// `.example`: `big.example` has a hundred addresses, `slow.example` never an answer.
-fn host_server(address: &str) {
+pub fn host_server(address: &str) {
     let text = |question: &Question, longest| match question.name.as_str() {
         "slow.example" => None,
         "big.example" => {
@@ -53,7 +53,7 @@ fn host_server(address: &str) {
 }
 
 /// The host's resolv.conf, in its own mount namespace.
-fn host_asks(host: &Host, servers: &[&str]) {
+pub fn host_asks(host: &Host, servers: &[&str]) {
     let lines: String = servers.iter().map(|server| format!("nameserver {server}\n")).collect();
     let file = host.dir.join("resolv.conf");
     std::fs::write(&file, lines).unwrap();

@@ -137,18 +137,39 @@ fn act(dir: &Path, role: &str) {
             || from_other(addr("192.0.2.2:81"))
             || from_other(addr("127.0.0.1:81")),
     );
-    drop(other);
+    let resolver = dns::Resolver {
+        networks: networks.clone(),
+        container: other.endpoints[0].lease.container.clone(),
+        wish: holder::dns_wish(&files::DnsWish::default()),
+    };
+    let sockets = dns::bind(namespaces[1].as_fd()).unwrap();
+    std::thread::spawn(move || dns::serve(&sockets, &resolver));
+    let seen = format!("{seen} name {}", asks_for_a_name(&namespaces[1]));
     std::fs::write(dir.join(".said"), seen).unwrap();
     std::fs::rename(dir.join(".said"), dir.join("said")).unwrap();
     std::thread::sleep(Duration::from_secs(20));
 }
 
+/// Whether `www.example` has its address in a container.
+fn asks_for_a_name(namespace: &OwnedFd) -> bool {
+    let socket = inside(namespace.as_fd(), || Ok(UdpSocket::bind("127.0.0.1:0").unwrap())).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let question = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x03www\x07example\0\0\x01\0\x01";
+    socket.send_to(question, "127.0.0.11:53").unwrap();
+    let mut buffer = [0; 512];
+    let length = socket.recv(&mut buffer).unwrap_or(0);
+    buffer[..length].ends_with(&[203, 0, 113, 5])
+}
+
 fn without_root(host: &Host, programs: &[&str], way_out: WayOut) {
     let Some((outside, path)) = prepared(host, programs) else { return };
     serve(None, addr("127.0.0.1:81"));
+    dns::tests::host_server("127.0.0.53");
+    dns::tests::host_asks(host, &["127.0.0.53"]);
     let mut child = as_user(host, "run", &path);
     let open = way_out == WayOut::Open;
-    assert_eq!(said(host, &mut child), format!("out {way_out:?} neighbour true outside {open} host false"));
+    let seen = format!("out {way_out:?} neighbour true outside {open} host false name {open}");
+    assert_eq!(said(host, &mut child), seen);
     assert_eq!(run("ip -o link | grep -E \"runion|rn0\" || true"), "", "the host has none of it");
     assert_eq!(run("nft list ruleset"), "");
     for text in ["127.0.0.1:8000", "[::1]:8000", "192.0.2.1:8000", "127.0.0.1:8001"] {
