@@ -92,14 +92,14 @@ fn publisher(networks: &[(Network, &Wish)]) -> Option<usize> {
 }
 
 /// Puts a container on its networks, or on none of them, with the ports that
-/// were reserved for it.
+/// were reserved for it. What an earlier life of it left goes first.
 pub fn attach(
     networks: &Networks,
     request: &Request,
     mut reserved: Reserved,
     namespace: BorrowedFd,
 ) -> Result<Attached> {
-    check_id(&request.container)?;
+    detach(networks, &request.container, Namespace::Stays)?;
     let wishes = find(networks, request)?;
     let publisher = publisher(&wishes);
     let ports = reserved.ports.clone();
@@ -114,8 +114,8 @@ pub fn attach(
         match join(networks, request, place, namespace) {
             Ok(endpoint) => endpoints.push(endpoint),
             Err(failure) => {
-                detach(networks, &request.container, Namespace::Stays)?;
-                return Err(failure);
+                let undone = detach(networks, &request.container, Namespace::Stays);
+                return Err(after(undone, failure));
             }
         }
     }
@@ -127,6 +127,14 @@ pub fn attach(
         None => Vec::new(),
     };
     Ok(Attached { endpoints, ports, reserved: reserved.sockets, relays })
+}
+
+/// A failure, and what could not be undone after it.
+fn after(undone: Result<Settling>, failure: Failure) -> Failure {
+    match undone {
+        Ok(_settling) => failure,
+        Err(_second) => failure.hint("something of it is left: `runion system prune` removes that"),
+    }
 }
 
 fn relays(ports: &[Port], sockets: &[OwnedFd], lease: &Lease, led_by: LedBy) -> Result<Vec<Relay>> {
@@ -152,16 +160,11 @@ pub fn connect(networks: &Networks, holder: &Holder, wish: &Wish, namespace: Bor
         ..Request::default()
     };
     let existing = lease::of(&networks.dir_of(&network), holder.container)?;
-    let joined = join(
-        networks,
-        &request,
-        Place { network: network.clone(), wish, number, ports: Vec::new() },
-        namespace,
-    );
-    if joined.is_err() && existing.is_none() {
-        leave(networks, &network, holder.container, Namespace::Stays)?;
-    }
-    joined
+    let place = Place { network: network.clone(), wish, number, ports: Vec::new() };
+    join(networks, &request, place, namespace).map_err(|failure| match existing {
+        Some(_stays) => failure,
+        None => after(leave(networks, &network, holder.container, Namespace::Stays), failure),
+    })
 }
 
 /// Takes a container off one network.
@@ -259,34 +262,46 @@ fn join(networks: &Networks, request: &Request, place: Place, namespace: Borrowe
     let network = locked.network.clone();
     drop(locked);
 
-    let cannot = |what: &str| format!("cannot {what} of container {name} on network {}", network.name);
-    let link = lease.link(&network);
-    let cable = Cable { name: &link, namespace, peer: &lease.interface, mac: lease.mac, mtu: network.mtu() };
+    lay(&mut links, &network, &lease, bridge.index, namespace)?;
+    inside(namespace, || configure(&network, &lease, place.number))?;
+    // The bridge too: it is down while it has no port that is up.
+    for name in [&lease.link(&network), &network.bridge] {
+        links.settle(name).context(|| format!("cannot wait for {name}"))?;
+    }
+    Ok(Endpoint { network, lease })
+}
+
+/// Lays a cable between the container and the bridge.
+fn lay(
+    links: &mut Links,
+    network: &Network,
+    lease: &Lease,
+    bridge: u32,
+    namespace: BorrowedFd,
+) -> Result<()> {
+    let cannot =
+        |what: &str| format!("cannot {what} of container {} on network {}", lease.name, network.name);
+    let name = lease.link(network);
+    let cable = Cable { name: &name, namespace, peer: &lease.interface, mac: lease.mac, mtu: network.mtu() };
     match links.add_cable(&cable) {
         // Its own from before, which is just going with its namespace.
         Err(Errno::EXIST) => {
-            remove_cable(&mut links, &link, container).context(|| cannot("replace the link"))?;
+            remove_cable(links, &name, &lease.container).context(|| cannot("replace the link"))?;
             links.add_cable(&cable)
         }
         made => made,
     }
     .context(|| cannot("make the link"))?;
     // The host has no addresses on this end and must not make up any.
-    inside::set_for_link("ipv6", &link, "disable_ipv6", "1")?;
-    let index = links.find(&link).context(|| cannot("find the link"))?.map(|link| link.index);
-    let index = index.unwrap_or_default();
-    links.plug(index, bridge.index, &alias(container)).context(|| cannot("plug the link"))?;
-    if !lease.ports.is_empty() {
-        // To its own published port and back, where bridged frames pass the
-        // filters of IP and never leave the bridge.
-        links.reflect(index).context(|| cannot("set up the link"))?;
+    inside::set_for_link("ipv6", &name, "disable_ipv6", "1")?;
+    let index = links.find(&name).context(|| cannot("find the link"))?.map_or(0, |link| link.index);
+    links.plug(index, bridge, &alias(&lease.container)).context(|| cannot("plug the link"))?;
+    if lease.ports.is_empty() {
+        return Ok(());
     }
-    inside(namespace, || configure(&network, &lease, place.number))?;
-    // The bridge too: it is down while it has no port that is up.
-    for name in [&link, &network.bridge] {
-        links.settle(name).context(|| cannot("wait for the link"))?;
-    }
-    Ok(Endpoint { network, lease })
+    // To its own published port and back, where bridged frames pass the
+    // filters of IP and never leave the bridge.
+    links.reflect(index).context(|| cannot("set up the link"))
 }
 
 /// What is done for one network inside the container.
@@ -326,7 +341,7 @@ fn admit(on: &Locked, lease: &Lease) -> Result<()> {
     let context = || format!("cannot change the packet filters of network {}", on.network.name);
     match elements::add(&on.network.bridge, &elements).context(context)? {
         Rules::Present => {}
-        Rules::Absent => rules::install(&on.network, &lease::all(&on.dir)?)?,
+        Rules::Absent => rules::install(on, &lease::all(&on.dir)?)?,
     }
     flows::forget(lease).context(context)
 }

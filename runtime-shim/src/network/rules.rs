@@ -28,6 +28,7 @@ use std::process::{Command, Stdio};
 use super::definition::{BRIDGE_PREFIX, Network};
 use super::elements::{self, Family, SETS};
 use super::lease::{Lease, link_prefix};
+use super::store::Locked;
 use crate::failure::{Context, Failure, Result};
 
 /// Where systems keep `nft`, which are not always on a user's PATH.
@@ -35,7 +36,11 @@ pub const PLACES: [&str; 5] = ["/usr/sbin/nft", "/sbin/nft", "/usr/local/sbin/nf
 
 /// Puts a network's rules into the kernel, with the elements of these leases,
 /// in place of what is there: all at once.
-pub fn install(network: &Network, leases: &[Lease]) -> Result<()> {
+///
+/// Should this process be killed, nft goes on: it holds the network's lock too,
+/// so that nobody looks before it is done.
+pub fn install(on: &Locked, leases: &[Lease]) -> Result<()> {
+    let network = &on.network;
     let text = ruleset(network, leases);
     let context = || format!("cannot set up packet filters for network {}", network.name);
     for place in PLACES {
@@ -43,7 +48,8 @@ pub fn install(network: &Network, leases: &[Lease]) -> Result<()> {
             .args(["-f", "-"])
             .env_clear()
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            // It says nothing there.
+            .stdout(on.shared().context(context)?)
             .stderr(Stdio::piped())
             .spawn();
         let mut child = match child {

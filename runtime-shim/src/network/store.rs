@@ -42,7 +42,14 @@ pub struct Locked {
     pub network: Network,
     /// Where it is kept.
     pub dir: PathBuf,
-    _lock: OwnedFd,
+    lock: OwnedFd,
+}
+
+impl Locked {
+    /// The lock for one more process, which it is held for as long as for this one.
+    pub fn shared(&self) -> io::Result<OwnedFd> {
+        self.lock.try_clone()
+    }
 }
 
 /// All networks of a store.
@@ -171,7 +178,7 @@ impl Networks {
         };
         // While this one waited, it may have been removed and made again.
         match self.read(&network.name)? {
-            Some(found) if found.id == network.id => Ok(Locked { network: found, dir, _lock: lock }),
+            Some(found) if found.id == network.id => Ok(Locked { network: found, dir, lock }),
             _ => Err(gone()),
         }
     }

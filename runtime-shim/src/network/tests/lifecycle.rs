@@ -64,6 +64,22 @@ fn a_container_starts_again_at_once() {
 }
 
 #[test]
+fn a_container_that_was_killed_starts_again() {
+    on_a_host("tests::lifecycle::a_container_that_was_killed_starts_again", |host| {
+        host.create("front", |_| ());
+        drop(host.container("a", &["front", "bridge"], &["8000:80"]));
+        // Nobody has taken it off its networks.
+        let a = host.container("a", &["bridge"], &["8000:80"]);
+        serve(Some(&a.namespace), addr("0.0.0.0:80"));
+        assert!(fetch(None, addr("127.0.0.1:8000")).is_some());
+        assert_eq!(leases(&host.dir), 1);
+        let twice = host.try_container("b", &["bridge", "bridge"], &[]).err().unwrap().to_string();
+        assert!(twice.contains("endpoint with name b already exists in network bridge"), "{twice}");
+        assert_eq!(leases(&host.dir), 1);
+    });
+}
+
+#[test]
 fn a_taken_port_fails_before_anything_is_made() {
     on_a_host("tests::lifecycle::a_taken_port_fails_before_anything_is_made", |host| {
         let _web = host.container("web", &["bridge"], &["8000:80"]);
@@ -193,20 +209,20 @@ fn victim() {
 #[test]
 fn a_killed_process_leaves_what_the_next_removes() {
     on_a_host("tests::lifecycle::a_killed_process_leaves_what_the_next_removes", |host| {
-        for round in 0..25 {
+        for round in 0..40 {
             let mut child = Command::new(std::env::current_exe().unwrap())
                 .args(["--exact", "network::tests::lifecycle::victim"])
                 .env("RUNION_TEST_VICTIM", &host.dir)
                 .stdout(std::process::Stdio::null())
                 .spawn()
                 .unwrap();
-            std::thread::sleep(Duration::from_micros(5_000 + round * 1_313));
+            std::thread::sleep(Duration::from_micros(4_000 + round * 613));
             child.kill().unwrap();
             child.wait().unwrap();
             sweep(&host.networks, &|_| false).unwrap();
             assert_eq!(elements(), "", "round {round}");
             assert_eq!(leases(&host.dir), 0, "round {round}");
-            if round % 5 == 0 {
+            if round % 2 == 0 {
                 // So that making the bridge is among what is interrupted.
                 host.networks.prune(&|_| true).unwrap();
             }
