@@ -92,6 +92,21 @@ pub fn reach<'c>(
     Ok(Reaching { pid, _locked: Some(locked) })
 }
 
+/// Writes out what a container that runs has written by now: pages that are
+/// mapped may not be in its upper yet.
+pub fn flush(container: &Container) -> Result<()> {
+    let flushed = reach(container, View::RootAlone, &[], |reached| {
+        let context = || "cannot write out what the container wrote".to_owned();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = openat(&reached.root, c".", flags, Mode::empty()).context(context)?;
+        rustix::fs::syncfs(&root).context(context)
+    })?;
+    match flushed.wait()? {
+        0 => Ok(()),
+        code => Err(Failure::silent().code(code)),
+    }
+}
+
 impl Reaching<'_> {
     /// Waits until it is done, and gives the exit code.
     pub fn wait(self) -> Result<u8> {

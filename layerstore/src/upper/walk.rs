@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Stat, statat};
+use rustix::fs::{AtFlags, FileType, Stat, statat};
 use unionfs::changes::Redirect;
 use unionfs::changes::upper::{self, Below, Birth, Data, EntryKind};
 
@@ -13,6 +13,24 @@ use crate::tree::{Device, Meta, NodeId, ROOT, Tree, Xattrs, joined};
 
 /// Directories in directories so far are walked.
 const DEEPEST: usize = 4096;
+
+/// What runners of containers make to mount something on, where an image does
+/// not have it: no difference, as long as nothing else comes of it. These are
+/// what docker keeps in a layer of its own below a container's.
+const MOUNT_POINTS: [&[u8]; 12] = [
+    b"dev",
+    b"dev/console",
+    b"dev/mqueue",
+    b"dev/pts",
+    b"dev/shm",
+    b"etc",
+    b"etc/hostname",
+    b"etc/hosts",
+    b"etc/resolv.conf",
+    b"proc",
+    b"sys",
+    b"sys/fs/cgroup",
+];
 
 /// One difference. Paths are from the root, without a slash at either end.
 pub(super) enum Step<'a> {
@@ -148,6 +166,9 @@ impl<V: FnMut(Step<'_>) -> Result<()>> Walk<'_, V> {
             let through = below.and_then(|below| tree.child(below, name));
             // What the image has under the very path.
             let was = through.filter(|_| shown == Shown::There);
+            if was.is_none() && is_mount_point(dir, entry, &path, self.upper.namespace)? {
+                continue;
+            }
             match &entry.kind {
                 EntryKind::Whiteout => {
                     if was.is_some() {
@@ -263,6 +284,36 @@ impl<V: FnMut(Step<'_>) -> Result<()>> Walk<'_, V> {
                 names.iter().try_fold(ROOT, |dir, name| step(dir, name.as_name().bytes()))
             }
         })
+    }
+}
+
+/// Whether a new file is there to be mounted on, and for nothing else.
+fn is_mount_point(
+    dir: BorrowedFd<'_>,
+    entry: &upper::Entry,
+    path: &[u8],
+    namespace: unionfs::config::Namespace,
+) -> Result<bool> {
+    if !MOUNT_POINTS.contains(&path) {
+        return Ok(false);
+    }
+    let name = entry.name.as_name();
+    match &entry.kind {
+        EntryKind::File(_, Data::Own, _) => {
+            let stat = stat_of(dir, name.bytes())?;
+            Ok(FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_size == 0)
+        }
+        EntryKind::Directory(_, Below::SameName | Below::Nothing) => {
+            let child = upper::open_child(dir, name).context(|| "open a directory of an upper")?;
+            for entry in upper::read(child.as_fd(), namespace).map_err(told)? {
+                let path = joined(path, entry.name.as_name().bytes());
+                if !is_mount_point(child.as_fd(), &entry, &path, namespace)? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        }
+        _ => Ok(false),
     }
 }
 

@@ -59,7 +59,8 @@ pub enum Packed {
 }
 
 /// Writes a file, or a directory and all below it, under the name `shown`: `.`,
-/// or a name of one part. It is open, by `O_PATH` at least.
+/// or a name of one part; with none, what is in the directory has its own. The
+/// top is open, by `O_PATH` at least.
 ///
 /// Sockets are left out: an archive cannot hold them, and without their process
 /// they are nothing. What goes away meanwhile was not there.
@@ -156,7 +157,10 @@ impl<W: Write> Pack<'_, W> {
                 open.pop();
                 continue;
             };
-            let path = [&level.path[..], b"/", &name].concat();
+            let path = match &level.path[..] {
+                [] => name.clone(),
+                dir => [dir, b"/", &name].concat(),
+            };
             let context = || format!("cannot read {}", String::from_utf8_lossy(&path));
             let Some(held) = Held::present(level.dir.as_fd(), &name).context(context)? else { continue };
             let (device, is_crossed) = (held.stat.st_dev, held.stat.st_dev != level.device);
@@ -229,6 +233,7 @@ impl<W: Write> Pack<'_, W> {
                 }
             }
         }
+        let path = if path.is_empty() { b"." } else { path };
         let meta = Meta { mode, uid, gid, mtime: stat.st_mtime, mtime_nsec: stat.st_mtime_nsec as u32 };
         Ok(Entry {
             path: path.to_vec(),

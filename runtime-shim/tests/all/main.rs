@@ -4,6 +4,7 @@
 //! tested on a machine is printed as `skipped:` with the reason.
 
 mod commit;
+mod committing;
 mod confinement;
 mod copying;
 mod crash;

@@ -4,9 +4,12 @@
 //! those of `run`, `start -a`, `attach` and `exec` are the command's.
 
 mod attach;
+pub mod changes;
+mod commit;
 mod copy;
 mod create;
 mod exec;
+pub mod export;
 mod find;
 pub mod inspect;
 mod kill;
@@ -31,7 +34,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use super::image::open_store;
+use super::image::{self, open_store};
 use crate::failure::Result;
 
 /// The commands as they are called alone: `runion ps`, `runion stop`.
@@ -50,6 +53,7 @@ pub enum Alone {
     Logs(logs::Logs),
     Attach(attach::Attach),
     Exec(exec::Exec),
+    Commit(commit::Commit),
     Cp(copy::Copy),
     Wait(wait::Wait),
     Rename(rename::Rename),
@@ -75,7 +79,10 @@ pub enum Grouped {
     Logs(logs::Logs),
     Attach(attach::Attach),
     Exec(exec::Exec),
+    Commit(commit::Commit),
     Cp(copy::Copy),
+    Diff(image::diff::Diff),
+    Export(image::export::Export),
     Wait(wait::Wait),
     Rename(rename::Rename),
     Top(top::Top),
@@ -102,6 +109,7 @@ impl Alone {
             Alone::Logs(arguments) => arguments.run(&open_store(root)?),
             Alone::Exec(arguments) => arguments.run(&open_store(root)?),
             Alone::Attach(arguments) => arguments.run(&open_store(root)?),
+            Alone::Commit(arguments) => arguments.run(&open_store(root)?),
             Alone::Cp(arguments) => arguments.run(&open_store(root)?),
             Alone::Wait(arguments) => arguments.run(&open_store(root)?),
             Alone::Rename(arguments) => arguments.run(&open_store(root)?),
@@ -128,7 +136,10 @@ impl Grouped {
             Grouped::Logs(arguments) => Alone::Logs(arguments),
             Grouped::Exec(arguments) => Alone::Exec(arguments),
             Grouped::Attach(arguments) => Alone::Attach(arguments),
+            Grouped::Commit(arguments) => Alone::Commit(arguments),
             Grouped::Cp(arguments) => Alone::Cp(arguments),
+            Grouped::Diff(arguments) => return arguments.run(&open_store(root)?),
+            Grouped::Export(arguments) => return arguments.run(&open_store(root)?),
             Grouped::Wait(arguments) => Alone::Wait(arguments),
             Grouped::Rename(arguments) => Alone::Rename(arguments),
             Grouped::Top(arguments) => Alone::Top(arguments),

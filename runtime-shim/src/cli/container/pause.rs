@@ -29,19 +29,24 @@ impl Pause {
     pub fn run(self, store: &Store) -> Result<u8> {
         find::each(&self.containers, |text| {
             let (container, _) = find::container(store, text)?;
-            let locked = container.lock()?;
-            let record = locked.read()?;
-            match record.state.status {
-                Status::Running => {}
-                Status::Paused => {
-                    return Err(Failure::as_docker(format!("Container {} is already paused", record.id)));
-                }
-                _ => return Err(find::not_running(&record)),
-            }
-            group(&record)?.pause()?;
-            locked.update(|record| record.state.status = Status::Paused).map(|_record| ())
+            hold(&container)
         })
     }
+}
+
+/// Holds one.
+pub fn hold(container: &Container) -> Result<()> {
+    let locked = container.lock()?;
+    let record = locked.read()?;
+    match record.state.status {
+        Status::Running => {}
+        Status::Paused => {
+            return Err(Failure::as_docker(format!("Container {} is already paused", record.id)));
+        }
+        _ => return Err(find::not_running(&record)),
+    }
+    group(&record)?.pause()?;
+    locked.update(|record| record.state.status = Status::Paused).map(|_record| ())
 }
 
 impl Unpause {

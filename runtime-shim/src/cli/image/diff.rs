@@ -7,28 +7,34 @@ use layerstore::store::Store;
 use layerstore::tree::{Content, Node, NodeId, ROOT, Tree};
 
 use super::find;
+use crate::cli::container;
 use crate::failure::Result;
 use crate::output;
 
-/// Show what another image changed: A for added, C for changed, D for deleted
+/// Show what a container changed about its image, or one image about another: A for added, C for
+/// changed, D for deleted
 ///
-/// Both images' files are compared, all layers merged; contents by their
-/// digests, so none is read. A directory is changed if something in it is.
+/// Of a container what it wrote is looked at, and no more. Both images' files
+/// are compared, all layers merged; contents by their digests, so none is read.
+/// A directory is changed if something in it is.
 #[derive(Args)]
 pub struct Diff {
-    /// The image before
-    #[arg(value_name = "IMAGE")]
+    /// A container, or the image before
+    #[arg(value_name = "CONTAINER|IMAGE")]
     before: String,
 
     /// The image after
     #[arg(value_name = "IMAGE")]
-    after: String,
+    after: Option<String>,
 }
 
 impl Diff {
     /// Prints the changes.
     pub fn run(self, store: &Store) -> Result<u8> {
-        let (before, after) = (find::image(store, &self.before)?, find::image(store, &self.after)?);
+        let Some(after) = &self.after else {
+            return container::changes::print(store, &self.before);
+        };
+        let (before, after) = (find::image(store, &self.before)?, find::image(store, after)?);
         let _held = (store.hold(before.id())?, store.hold(after.id())?);
         let (before, after) = (store.tree(&before.record.layers)?, store.tree(&after.record.layers)?);
         let mut text = Vec::new();

@@ -4,8 +4,8 @@
 //! 0, 1 for a failure, 125 for a command line that means nothing.
 
 mod df;
-mod diff;
-mod export;
+pub mod diff;
+pub mod export;
 mod filter;
 pub mod find;
 mod fsck;
@@ -18,7 +18,7 @@ mod prune;
 pub mod remote;
 mod remove;
 mod save;
-mod sink;
+pub mod sink;
 mod tag;
 mod tree;
 
