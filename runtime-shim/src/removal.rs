@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use crate::container::{Containers, FILE as RECORD, Lifetime, Locked, Record, Status, Wish, absent_is_fine};
+use crate::container::{
+    Container, Containers, FILE as RECORD, Lifetime, Locked, Record, Status, Wish, absent_is_fine,
+};
 use crate::failure::{Context, Failure, Result};
 use crate::state;
 use crate::volume::Volumes;
@@ -31,6 +33,20 @@ pub fn remove(locked: &Locked<'_>, record: &Record) -> Result<()> {
     with_all_ids(|| parts.iter().try_for_each(|part| state::remove(part)), context)?;
     absent_is_fine(fs::remove_file(container.dir().join(RECORD))).context(context)?;
     remove_directory(container.dir())
+}
+
+/// Removes a container that was made for one start which failed; what that
+/// left is undone first.
+pub fn discard(container: &Container) -> Result<()> {
+    match crate::settle::read(container) {
+        Ok(_) => {}
+        // It is gone by now.
+        Err(_) if !container.dir().exists() => return Ok(()),
+        Err(failure) => return Err(failure),
+    }
+    let locked = container.lock()?;
+    let record = locked.read()?;
+    remove(&locked, &record)
 }
 
 /// Removes its anonymous volumes, as far as nobody else uses them.

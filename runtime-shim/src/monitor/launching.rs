@@ -45,7 +45,7 @@ pub struct Started {
     pub network: Option<Attached>,
 }
 
-/// Starts it: every step, or none.
+/// Starts it. What a failure leaves is to be [undone](undo).
 pub fn start(
     container: &Container,
     record: &Record,
@@ -63,18 +63,11 @@ pub fn start(
     };
     let spec = spec::bundle::of(container, record, &volumes, &host)?;
     spec.write(container.dir())?;
-    let started = match runtime(record) {
+    match runtime(record) {
         Some(program) => {
             by_program(container, &Program::new(program, container), record, place.ground, reserved, &spec)
         }
         None => by_ourselves(container, record, place.ground, reserved, &spec),
-    };
-    match started {
-        Ok(started) => Ok(started),
-        Err(failure) => {
-            undo(container, record)?;
-            Err(failure)
-        }
     }
 }
 

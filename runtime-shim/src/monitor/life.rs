@@ -164,14 +164,30 @@ impl Life<'_> {
             record.state.starting = true;
             record.state.monitor = Some(rustix::process::getpid().as_raw_nonzero().get());
         })?;
-        let rootfs = Rootfs::mount(self.container, &record, self.birth.plan, &self.birth.signals)?;
+        let mounted = Rootfs::mount(self.container, &record, self.birth.plan, &self.birth.signals);
+        let rootfs = match mounted {
+            Ok(rootfs) => rootfs,
+            Err(failure) => {
+                self.undo(locked)?;
+                return Err(failure);
+            }
+        };
         match self.start(locked, &rootfs, reserved, first) {
             Ok(running) => Ok((rootfs, running)),
             Err(failure) => {
+                let undone = self.undo(locked);
                 self.unmount(rootfs)?;
-                Err(failure)
+                undone.map_or_else(|second| Err(second), |()| Err(failure))
             }
         }
+    }
+
+    /// Undoes a start that failed. Where that fails too, the record goes on to
+    /// say that there is something to undo.
+    fn undo(&self, locked: &Locked<'_>) -> Result<()> {
+        let record = locked.read()?;
+        launching::undo(self.container, &record)?;
+        locked.update(|record| record.state.starting = false).map(|_record| ())
     }
 
     /// One start: every step, or none.
@@ -251,6 +267,7 @@ impl Life<'_> {
             running = match self.start(&locked, rootfs, reserved, None) {
                 Ok(running) => running,
                 Err(failure) => {
+                    self.undo(&locked)?;
                     self.note_failure(&locked, &failure)?;
                     return Ok((failure.exit_code(), Vec::new()));
                 }
@@ -309,15 +326,15 @@ impl Life<'_> {
                 None => Status::Created,
                 Some(_) => Status::Exited,
             };
-            state.starting = false;
             state.monitor = None;
             state.pid = None;
             state.exit_code = failure.exit_code().into();
             state.error = failure.message().to_owned();
         })?;
         match record.config.lifetime {
-            Lifetime::Removed => crate::removal::remove(locked, &record),
-            Lifetime::Stays => Ok(()),
+            // What is still to be undone is found by the record.
+            Lifetime::Removed if !record.state.starting => crate::removal::remove(locked, &record),
+            Lifetime::Removed | Lifetime::Stays => Ok(()),
         }
     }
 

@@ -107,7 +107,9 @@ fn nothing_stays_whatever_is_killed_whenever() {
         }
         children.iter_mut().for_each(|child| drop(child.wait()));
         // The next command sees a world that makes sense.
-        let listed = world.ok(&["ps", "-a", "--format", "{{.Names}} {{.State}}"]);
+        let output = world.command(&["ps", "-a", "--format", "{{.Names}} {{.State}}"]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "round {round}");
+        let listed = String::from_utf8_lossy(&output.stdout).into_owned();
         for line in listed.lines() {
             let (_, state) = line.split_once(' ').unwrap();
             assert!(["created", "running", "exited"].contains(&state), "round {round}: {listed}");
@@ -132,7 +134,18 @@ fn nothing_stays_whatever_is_killed_whenever() {
         }
         dirs == 1
     });
-    until("nothing is left", || left(&world).is_empty());
+    let patience = Instant::now() + Duration::from_secs(10);
+    while !left(&world).is_empty() && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    if !left(&world).is_empty() {
+        for entry in fs::read_dir(world.scratch.path()).unwrap().flatten() {
+            if entry.file_name().to_string_lossy().starts_with("said-") {
+                println!("{:?}: {}", entry.file_name(), fs::read_to_string(entry.path()).unwrap());
+            }
+        }
+    }
+    assert_eq!(left(&world), Vec::<String>::new());
     // And all is as before.
     assert_eq!(world.says(&["box", "echo", "well"]), "well\n");
     assert!(world.command(&["fsck"]).status().unwrap().success());
@@ -152,6 +165,7 @@ fn life(world: &World, name: &str, chance: &mut Chance) -> Vec<std::process::Chi
     let words: Vec<_> = std::iter::once(runion.get_program()).chain(runion.get_args()).collect();
     let mut shell = Command::new("sh");
     shell.args(["-c", &script, "sh"]).args(words).stdin(Stdio::null());
-    shell.stdout(Stdio::null()).stderr(Stdio::null());
+    let said = fs::File::create(world.scratch.join(&format!("said-{name}"))).unwrap();
+    shell.stdout(said.try_clone().unwrap()).stderr(said);
     vec![shell.spawn().unwrap()]
 }

@@ -4,7 +4,7 @@ use clap::Args;
 use layerstore::store::Store;
 
 use super::{find, stop};
-use crate::container::{Containers, Status};
+use crate::container::{Container, Containers, Record, Status};
 use crate::failure::{Failure, Result};
 use crate::removal;
 
@@ -35,37 +35,43 @@ impl Remove {
                     false => Err(Failure::as_docker(format!("No such container: {text}"))),
                 };
             };
-            let record = crate::settle::read(&container)?;
-            if record.state.status.is_up() {
-                if !self.force {
-                    let what = match record.state.status {
-                        Status::Paused => "paused",
-                        Status::Restarting => "restarting",
-                        _ => "running",
-                    };
-                    return Err(Failure::as_docker(format!(
-                        "You cannot remove a {what} container {}. Stop the container before attempting removal or \
-                         force remove",
-                        record.id
-                    )));
-                }
-                stop::stop(&container, Some("KILL"), Some(-1))?;
-            }
-            let locked = match container.lock() {
-                Ok(locked) => locked,
+            match self.remove(&container) {
+                Ok(record) if self.volumes => removal::remove_volumes(store.root(), &record),
+                Ok(_) => Ok(()),
                 // It went with its end.
-                Err(_) if !container.dir().exists() => return Ok(()),
-                Err(failure) => return Err(failure),
-            };
-            let record = locked.read()?;
-            if record.state.status.is_up() {
-                return Err(Failure::as_docker(format!("container {} was started again", record.id)));
-            }
-            removal::remove(&locked, &record)?;
-            match self.volumes {
-                true => removal::remove_volumes(store.root(), &record),
-                false => Ok(()),
+                Err(_) if !container.dir().exists() => Ok(()),
+                Err(failure) => Err(failure),
             }
         })
+    }
+
+    /// Removes one, once nobody starts it, runs it or tidies up after it.
+    fn remove(&self, container: &Container) -> Result<Record> {
+        loop {
+            crate::settle::read(container)?;
+            let locked = container.lock()?;
+            let record = locked.read()?;
+            if !record.state.status.is_up() && !container.is_alive()? {
+                removal::remove(&locked, &record)?;
+                return Ok(record);
+            }
+            if record.state.status.is_up() && !self.force {
+                let what = match record.state.status {
+                    Status::Paused => "paused",
+                    Status::Restarting => "restarting",
+                    _ => "running",
+                };
+                return Err(Failure::as_docker(format!(
+                    "You cannot remove a {what} container {}. Stop the container before attempting removal or force \
+                     remove",
+                    record.id
+                )));
+            }
+            drop(locked);
+            if record.state.status.is_up() {
+                stop::stop(container, Some("KILL"), Some(-1))?;
+            }
+            container.await_end()?;
+        }
     }
 }

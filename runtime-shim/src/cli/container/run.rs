@@ -72,13 +72,12 @@ impl Run {
         let container = self.words.make(store, Starter::Stays)?;
         let signals = attach::block_signals()?;
         let locked = container.lock()?;
-        let removed_by_us = |failure: Failure| match (flags.rm, container.lock()) {
-            // The monitor removes it, if there was one.
-            (true, Ok(locked)) => match locked.read().and_then(|record| removal::remove(&locked, &record)) {
-                Ok(()) => failure,
-                Err(_second) => failure,
-            },
-            _ => failure,
+        // The monitor removes it, if there was one that came so far.
+        let removed_by_us = |failure: Failure| {
+            if flags.rm && container.dir().exists() {
+                removal::discard(&container).unwrap_or_else(|second| drop(second.report()));
+            }
+            failure
         };
         let socket =
             monitor::start(&container, locked, Attach::FromTheStart, signals).map_err(removed_by_us)?;
