@@ -24,6 +24,7 @@ use super::capabilities::{self, Sets};
 use super::channel::{Channel, Message};
 use super::init::{self, FirstProcess};
 use super::kernel::Labels;
+use super::namespaces::Kept;
 use super::program::Program;
 use super::seccomp::{self, Filters};
 use super::target::{self, Links};
@@ -78,6 +79,15 @@ impl<'a> Command<'a> {
             preserve_fds: 0,
             listener: None,
         })
+    }
+
+    /// Descriptors that its process needs.
+    pub fn kept(&self) -> Kept<'a> {
+        let streams = match self.stdio {
+            Stdio::Inherited => Vec::new(),
+            Stdio::Given { stdin, stdout, stderr } => vec![stdin, stdout, stderr],
+        };
+        Kept { first: self.preserve_fds, more: streams.into_iter().chain(self.listener).collect() }
     }
 
     /// Becomes the command's user in its directory, ready for exec.

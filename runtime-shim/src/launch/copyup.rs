@@ -26,7 +26,10 @@ fn copy_directory(from: BorrowedFd<'_>, into: BorrowedFd<'_>, depth: usize) -> r
     if depth > DEEPEST {
         return Err(Errno::NAMETOOLONG);
     }
-    dress(from, into, None)?;
+    // The top is as the mount's own options have it.
+    if depth > 0 {
+        dress(from, into, None)?;
+    }
     for entry in Dir::read_from(from)? {
         let entry = entry?;
         let name = entry.file_name();

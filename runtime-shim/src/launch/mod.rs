@@ -61,7 +61,7 @@ pub use self::seccomp::docker_default;
 use self::channel::Message;
 use self::command::Command;
 use self::hooks::{State, Status};
-use self::namespaces::Plan;
+use self::namespaces::{Kept, Plan};
 use self::steps::Container;
 use crate::bundle::{Linux, Process, Spec};
 use crate::failure::{Context, Failure, Result};
@@ -231,8 +231,9 @@ pub fn create<'a>(request: &Request<'a>) -> Result<Created<'a>> {
         swap: request.swap,
     };
     let about = About { process: spec.process.as_ref(), container: Some((request.id, spec, request.bundle)) };
-    let created =
-        bear(&container.plan, request.cgroup, about, warnings, |channel| container.become_it(channel))?;
+    let created = bear(&container.plan, request.cgroup, &container.kept(), about, warnings, |channel| {
+        container.become_it(channel)
+    })?;
     users::write(created.pid(), &container.plan.users)?;
     Ok(created)
 }
@@ -275,7 +276,8 @@ pub fn exec<'a>(target: &Target<'_>, process: &'a Process, join: &Join<'a>) -> R
     };
     let plan = Plan::of_process(target.pid, command::own(target.pidfd)?)?;
     let about = About { process: Some(process), container: None };
-    bear(&plan, join.cgroup, about, warnings, |channel| steps::join(&command, &plan.users, channel))
+    let kept = command.kept();
+    bear(&plan, join.cgroup, &kept, about, warnings, |channel| steps::join(&command, &plan.users, channel))
 }
 
 /// Tells a container that was made with a listener to start, over a connection
@@ -319,20 +321,25 @@ fn first_process(request: &Request<'_>) -> FirstProcess {
 fn bear<'a>(
     plan: &Plan,
     cgroup: Option<BorrowedFd<'_>>,
+    kept: &Kept<'_>,
     about: About<'a>,
     warnings: Vec<String>,
     become_it: impl FnOnce(Channel) -> (Channel, Failure),
 ) -> Result<Created<'a>> {
     let (ours, theirs) = Channel::pair()?;
-    let pid = match plan.give_birth(cgroup)? {
-        Side::Child => {
-            drop(ours);
+    let more = kept.more.iter().copied().chain([theirs.as_fd()]).collect();
+    let born = plan.give_birth(cgroup, &Kept { first: kept.first, more });
+    let pid = match born {
+        Ok(Side::Parent(pid)) => pid,
+        Ok(Side::Child) => {
+            // Closed by now, and not ours to close again.
+            std::mem::forget(ours);
             let (channel, failure) = become_it(theirs);
             // Nobody may be there to hear it any more.
             channel.say(&Message::of_failure(&failure)).unwrap_or_default();
             std::process::exit(i32::from(failure.parts().0));
         }
-        Side::Parent(pid) => pid,
+        Err(failure) => return Err(failure),
     };
     drop(theirs);
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).context(|| "cannot watch the container".to_string())?;

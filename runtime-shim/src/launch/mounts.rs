@@ -112,10 +112,14 @@ fn file_system(planned: &Planned<'_>, kind: &str, ground: &Ground<'_>) -> Result
 /// A file system of its own, dressed as the options say.
 fn new(planned: &Planned<'_>, kind: &str, ground: &Ground<'_>) -> Result<OwnedFd, Refused> {
     let options = &planned.options;
+    let destination = &planned.mount.destination;
     let source = planned.mount.source.as_deref().and_then(Path::to_str).unwrap_or(kind);
     let mut data: Vec<String> = options.data.clone();
     if let Some(label) = ground.label.filter(|_| matches!(kind, "tmpfs" | "devpts" | "mqueue")) {
         data.push(format!("context={label}"));
+    }
+    if kind == "tmpfs" && !data.iter().any(|option| option.starts_with("mode=")) {
+        data.extend(mode_of(ground.root, destination).map(|mode| format!("mode={mode:o}")));
     }
     let made = match make(kind, source, &data, options.attributes.set) {
         // The group of terminals does not exist among a namespace's few ids.
@@ -129,6 +133,14 @@ fn new(planned: &Planned<'_>, kind: &str, ground: &Ground<'_>) -> Result<OwnedFd
         propagate(made.as_fd(), *propagation).map_err(errno)?;
     }
     Ok(made)
+}
+
+/// The mode of a directory that is there: what covers it has the same, as with
+/// other runtimes.
+fn mode_of(root: BorrowedFd<'_>, destination: &Path) -> Option<u32> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    let there = target::open(root, destination, flags, links(destination)).ok()?;
+    rustix::fs::fstat(&there).ok().map(|stat| stat.st_mode & 0o7777)
 }
 
 /// The host's own, with all that is mounted there, as read-only as can be.

@@ -18,7 +18,7 @@ use rustix::process::{DumpableBehavior, Pid, WaitOptions, geteuid, set_dumpable_
 use super::channel::{Channel, Message};
 use crate::bundle::{IdMapping, Linux, NamespaceKind};
 use crate::failure::{Context, Failure, OURS, Result};
-use crate::sys::process::{Relation, clone3, join};
+use crate::sys::process::{Relation, clone3, close_all_from, join};
 use crate::sys::{Namespaces, Side};
 
 /// What is to be done about namespaces.
@@ -135,21 +135,27 @@ impl Plan {
         Ok(())
     }
 
-    /// Makes the process; comes back in both, as clone3 does.
-    pub fn give_birth(&self, cgroup: Option<BorrowedFd<'_>>) -> Result<Side> {
+    /// Makes the process; comes back in both, as clone3 does. In the process all
+    /// descriptors are closed that are not to be kept.
+    pub fn give_birth(&self, cgroup: Option<BorrowedFd<'_>>, kept: &Kept<'_>) -> Result<Side> {
         if self.joined.is_empty() {
-            return clone3(self.new, cgroup, Relation::Child).map_err(|error| cannot_make(&error));
+            let side = clone3(self.new, cgroup, Relation::Child).map_err(|error| cannot_make(&error))?;
+            if matches!(side, Side::Child) {
+                kept.close_others_or_end();
+            }
+            return Ok(side);
         }
         let (ours, theirs) = Channel::pair()?;
         let between =
             match clone3(Namespaces::NONE, None, Relation::Child).map_err(|error| cannot_make(&error))? {
-                Side::Child => {
-                    drop(ours);
-                    match self.bear_sibling(cgroup) {
-                        Ok(Side::Child) => return Ok(Side::Child),
-                        born => tell_birth(&theirs, born),
+                Side::Child => match self.bear_sibling(cgroup, kept, &theirs) {
+                    Ok(Side::Child) => {
+                        // Both are closed by now, and not ours to close again.
+                        std::mem::forget((ours, theirs));
+                        return Ok(Side::Child);
                     }
-                }
+                    born => tell_birth(&theirs, born),
+                },
                 Side::Parent(between) => between,
             };
         drop(theirs);
@@ -167,7 +173,15 @@ impl Plan {
         }
     }
 
-    fn bear_sibling(&self, cgroup: Option<BorrowedFd<'_>>) -> Result<Side> {
+    fn bear_sibling(
+        &self,
+        cgroup: Option<BorrowedFd<'_>>,
+        kept: &Kept<'_>,
+        to_maker: &Channel,
+    ) -> Result<Side> {
+        let joined = self.joined.iter().map(|joined| joined.by.as_fd());
+        let more: Vec<BorrowedFd<'_>> = joined.chain(cgroup).chain([to_maker.as_fd()]).collect();
+        kept.close_others(&more)?;
         // From here on a container's processes may see this one. Its maps are
         // then written by whoever owns what root owns.
         if geteuid().is_root() {
@@ -184,7 +198,34 @@ impl Plan {
         for joined in later {
             join(joined.by.as_fd(), joined.namespaces).context(|| format!("cannot join {}", joined.what))?;
         }
-        clone3(self.new, cgroup, Relation::Sibling).map_err(|error| cannot_make(&error))
+        let side = clone3(self.new, cgroup, Relation::Sibling).map_err(|error| cannot_make(&error))?;
+        if matches!(side, Side::Child) {
+            kept.close_others_or_end();
+        }
+        Ok(side)
+    }
+}
+
+/// Descriptors that a new process keeps; of all others its maker has, nothing is
+/// to be found behind it by a container that may look.
+pub struct Kept<'a> {
+    /// How many from 3 on.
+    pub first: u32,
+    /// And these.
+    pub more: Vec<BorrowedFd<'a>>,
+}
+
+impl Kept<'_> {
+    fn close_others(&self, besides: &[BorrowedFd<'_>]) -> Result<()> {
+        let kept = [self.more.as_slice(), besides].concat();
+        close_all_from(self.first.saturating_add(3), &kept).context(|| "cannot close descriptors".to_string())
+    }
+
+    /// In a process that must not go on as if it were its maker.
+    fn close_others_or_end(&self) {
+        if let Err(failure) = self.close_others(&[]) {
+            std::process::exit(i32::from(failure.report()));
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use super::channel::{Channel, Message};
 use super::command::{self, Command, become_root_of_namespace};
 use super::hooks::{self, State, Status};
 use super::mounts::{self, Ground};
-use super::namespaces::{Plan, Users};
+use super::namespaces::{Kept, Plan, Users};
 use super::options::{Depth, Propagation, attribute};
 use super::sources::Planned;
 use super::target::{self, Links};
@@ -49,6 +49,16 @@ pub struct Container<'a> {
 }
 
 impl Container<'_> {
+    /// Descriptors that its process needs.
+    pub fn kept(&self) -> Kept<'_> {
+        let own = self.mounts.iter().filter_map(|planned| planned.source.as_ref());
+        let own = own.chain([&self.root]).map(AsFd::as_fd);
+        match self.command.as_ref().map(Command::kept) {
+            Some(kept) => Kept { first: kept.first, more: own.chain(kept.more).collect() },
+            None => Kept { first: 0, more: own.collect() },
+        }
+    }
+
     /// Does all of it; comes back with the reason why not, and to whom to tell.
     pub fn become_it(&self, channel: Channel) -> (Channel, Failure) {
         let (terminal, program) = match self.make(&channel) {

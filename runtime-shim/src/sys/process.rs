@@ -172,6 +172,29 @@ pub fn close_from_on_exec(first: u32) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Closes every descriptor from `first` on but these, whoever believes to own
+/// one.
+///
+/// For a process that was just made and does not come back to what it was made
+/// from: what a structure of the maker's frames holds is gone, and must not be
+/// used or dropped.
+pub fn close_all_from(first: u32, kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut kept: Vec<libc::c_uint> = kept.iter().map(|fd| fd.as_raw_fd() as libc::c_uint).collect();
+    kept.sort_unstable();
+    let mut from = first;
+    for fd in kept.into_iter().chain([libc::c_uint::MAX]).filter(|fd| *fd >= first) {
+        if fd > from {
+            // SAFETY: takes integers; the caller's promise is above.
+            let closed = unsafe { libc::syscall(libc::SYS_close_range, from, fd - 1, 0) };
+            if closed != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        from = fd.saturating_add(1);
+    }
+    Ok(())
+}
+
 /// Begins a session of keys of its own, so that the caller's are not found.
 pub fn new_session_of_keys() -> io::Result<()> {
     /// `KEYCTL_JOIN_SESSION_KEYRING` of linux/keyctl.h.

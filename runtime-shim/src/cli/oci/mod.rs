@@ -88,7 +88,7 @@ const VALUED: [&str; 3] = ["--root", "--log", "--log-format"];
 const OURS_ALONE: [&str; 5] = ["state", "delete", "features", "resume", "list"];
 /// Options after a word that take a value, so that it is not the container's
 /// name.
-const VALUED_AFTER: [&str; 20] = [
+const VALUED_AFTER: [&str; 17] = [
     "-b",
     "--bundle",
     "--pid-file",
@@ -106,9 +106,6 @@ const VALUED_AFTER: [&str; 20] = [
     "--cgroup",
     "--apparmor",
     "--process-label",
-    "-r",
-    "--resources",
-    "--format",
 ];
 
 /// Whether a command line (without the program) is for the runtime.
@@ -143,10 +140,12 @@ pub fn wants(arguments: &[OsString]) -> bool {
     if !is_shared || by_caller {
         return is_shared;
     }
-    let (names_bundle, first) = look_after(words);
+    let is_there = |id: &str| state::is_there(root.as_deref(), id);
     match verb.as_str() {
-        "create" | "run" => names_bundle,
-        _ => first.is_some_and(|id| state::is_there(root.as_deref(), &id)),
+        "create" | "run" => look_after(words).0,
+        // What follows the name is a command, which may say anything.
+        "exec" => look_after(words).1.is_some_and(|id| is_there(&id)),
+        _ => words.any(|word| word.to_str().is_some_and(is_there)),
     }
 }
 
@@ -248,9 +247,10 @@ mod tests {
         let root = std::env::temp_dir().join(format!("runion-wants-{}", std::process::id()));
         std::fs::create_dir_all(root.join("x")).unwrap();
         std::fs::write(root.join("x").join(state::FILE), "{}").unwrap();
-        for line in ["start x", "exec -e A=b -t x ls", "kill x KILL", "pause x"] {
+        for line in ["start x", "exec -e A=b -t x ls", "kill x KILL", "pause x", "update --memory 5 x"] {
             assert!(wants(&format!("--root {} {line}", root.display())), "{line}");
         }
+        assert!(!wants(&format!("--root {} exec y x", root.display())));
         std::fs::remove_dir_all(root).unwrap();
     }
 }

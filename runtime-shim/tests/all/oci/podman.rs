@@ -51,7 +51,7 @@ fn it_runs_joins_stops_and_removes_containers() {
          P run --rm $R box nosuch 2>/dev/null; echo code $?\n\
          P run --rm $R box /etc 2>/dev/null; echo code $?\n\
          P run --rm $R -u 1000:5 -w /tmp -e A=b -h name --read-only --tmpfs /t --pids-limit 50 -v /usr:/v:ro box \
-            sh -c 'id; pwd; echo $A; hostname; touch /x /v/x; touch /t/x && ls /t' 2>&1; echo code $?\n\
+            sh -c 'exec 2>&1; id; pwd; echo $A; hostname; touch /x /v/x; touch /t/x && ls /t'; echo code $?\n\
          P run -d --name one $R box sh -c 'trap \"echo told; exit 4\" TERM; echo begun; while true; do sleep 0.1; done' >/dev/null\n\
          for i in 1 2 3 4 5 6 7 8 9; do P logs one | grep -q begun && break; sleep 0.2; done\n\
          P exec one sh -c 'echo joined; exit 5'; echo code $?\n\
@@ -61,7 +61,7 @@ fn it_runs_joins_stops_and_removes_containers() {
          P rm one >/dev/null; P ps -aq; ls /run/runion/oci",
     );
     let expected = "0\nCapBnd:\t00000000a80425fb\nSeccomp:\t2\ncode 3\ntyped\ncode 0\ncode 127\ncode 126\n\
-        uid=1000(user) gid=5 groups=5\n/tmp\nb\nname\ntouch: /x: Read-only file system\n\
+        uid=1000(user) gid=5(5) groups=5(5)\n/tmp\nb\nname\ntouch: /x: Read-only file system\n\
         touch: /v/x: Read-only file system\nx\ncode 0\njoined\ncode 5\n1000\ncode 127\npaused\n";
     assert!(stdout(&output).starts_with(expected), "{}\n{}", stdout(&output), stderr(&output));
     assert!(stdout(&output).ends_with("begun\ntold\n4\n"), "{}\n{}", stdout(&output), stderr(&output));
