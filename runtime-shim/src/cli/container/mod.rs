@@ -36,6 +36,7 @@ use clap::Subcommand;
 
 use super::image::{self, open_store};
 use crate::failure::Result;
+use crate::launch::protect::protect_self;
 
 /// The commands as they are called alone: `runion ps`, `runion stop`.
 #[derive(Subcommand)]
@@ -95,6 +96,11 @@ impl Alone {
     /// Runs the command over the containers of the store in `root`, or the
     /// user's own.
     pub fn run(self, root: Option<PathBuf>) -> Result<u8> {
+        let makes_or_enters =
+            matches!(self, Alone::Run(_) | Alone::Start(_) | Alone::Restart(_) | Alone::Exec(_));
+        if makes_or_enters {
+            protect_self()?;
+        }
         match self {
             Alone::Run(arguments) => arguments.run(root),
             Alone::Create(arguments) => arguments.run(&open_store(root)?),

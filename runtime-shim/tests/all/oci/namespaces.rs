@@ -207,3 +207,40 @@ fn mounts_from_the_host_arrive_only_where_they_are_asked_for() {
     let said = stdout(&output);
     assert!(said.contains("/private/later:\n\n/slave/later:\nfile\n"), "{said}{}", stderr(&output));
 }
+
+#[test]
+fn without_rights_over_the_host_what_cannot_be_is_the_host_s_or_a_warning() {
+    let Some(mut bundle) = Bundle::new("rootless") else { return };
+    bundle.mount(json!({
+        "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid", "ro"],
+    }));
+    bundle.config["process"]["rlimits"] =
+        json!([{ "type": "RLIMIT_NOFILE", "soft": 1 << 30, "hard": 1 << 30 }]);
+    bundle.config["process"]["oomScoreAdj"] = json!(-900);
+    bundle.config["process"]["user"] = json!({ "uid": 0, "gid": 0, "additionalGids": [5] });
+    for shared in [false, true] {
+        if shared {
+            bundle.without_namespace("pid").without_namespace("network").without_namespace("ipc");
+            let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+            mounts.retain(|mount| mount["type"] != "mqueue");
+        }
+        bundle.line(
+            "id -u; echo x > /dev/null; test -d /proc/self && test -d /sys/class && echo shown; \
+             touch /sys/x 2>/dev/null || echo read-only; ls /sys/fs/cgroup | grep -q . && echo groups",
+        );
+        bundle.write();
+        let path = bundle.path();
+        // One id, and no rights over what is not in its namespaces.
+        let run = bundle.runtime(Runtime::Ours, &["run", "-b", path.to_str().unwrap(), "rootless"]);
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "--propagation", "private"]);
+        let output = command.arg(run.get_program()).args(run.get_args()).output().unwrap();
+        let expected = "0\nshown\nread-only\ngroups\n";
+        assert_eq!(stdout(&output), expected, "shared: {shared}: {}", stderr(&output));
+        for warning in
+            ["RLIMIT_NOFILE cannot be raised", "further groups cannot be had", "the oom score -900"]
+        {
+            assert!(stderr(&output).contains(warning), "{warning}: {}", stderr(&output));
+        }
+    }
+}
