@@ -7,6 +7,7 @@ mod compare;
 mod hooks;
 mod life;
 mod limits;
+mod mounts;
 mod namespaces;
 mod podman;
 mod profile;
