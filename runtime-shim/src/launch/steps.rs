@@ -165,10 +165,22 @@ impl Container<'_> {
     /// On top of the old root: no directory of the host has to be found for it.
     fn place_root(&self) -> Result<()> {
         let context = || "cannot place the container's root".to_string();
-        let propagation = Propagation { depth: Depth::All, ..self.propagation()? };
+        let propagation = self.propagation_meanwhile()?;
         mounts::propagate(self.root.as_fd(), propagation).context(context)?;
+        if propagation.kind == libc::MS_SHARED {
+            // A shared one cannot become the root.
+            let private = Propagation { kind: libc::MS_PRIVATE, depth: Depth::One };
+            mounts::propagate(self.root.as_fd(), private).context(context)?;
+        }
         let by_descriptor = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
         move_mount(self.root.as_fd(), c"", CWD, c"/", by_descriptor).context(context)
+    }
+
+    /// What is not to be bound elsewhere has to be until all is in its place.
+    fn propagation_meanwhile(&self) -> Result<Propagation> {
+        let Propagation { kind, .. } = self.propagation()?;
+        let kind = if kind == libc::MS_UNBINDABLE { libc::MS_PRIVATE } else { kind };
+        Ok(Propagation { kind, depth: Depth::All })
     }
 
     /// How mounts reach others unless they say otherwise: not at all.
@@ -185,7 +197,7 @@ impl Container<'_> {
         let label = self.linux.mount_label.as_deref().filter(|label| !label.is_empty());
         let ground = Ground {
             root: self.root.as_fd(),
-            propagation: self.propagation()?,
+            propagation: self.propagation_meanwhile()?,
             own: self.plan.new.and(self.plan.late),
             label: label.filter(|_| kernel::has_selinux()),
         };

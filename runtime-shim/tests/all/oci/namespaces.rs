@@ -244,3 +244,24 @@ fn without_rights_over_the_host_what_cannot_be_is_the_host_s_or_a_warning() {
         }
     }
 }
+
+#[test]
+fn the_root_is_shared_as_it_is_asked_to() {
+    let Some(mut bundle) = Bundle::new("root-propagation") else { return };
+    let kinds = [("shared", "shared:"), ("slave", ""), ("private", ""), ("unbindable", "unbindable")];
+    for (word, shown) in
+        kinds.into_iter().flat_map(|(word, shown)| [(word.to_owned(), shown), (format!("r{word}"), shown)])
+    {
+        bundle.config["linux"]["rootfsPropagation"] = json!(word);
+        bundle.line("awk '$5 == \"/\" {for (i = 7; $i != \"-\"; i++) print $i}' /proc/self/mountinfo");
+        let output = bundle.run(Runtime::Ours);
+        assert!(output.status.success(), "{word}: {}", stderr(&output));
+        let said = stdout(&output);
+        assert!(
+            said.starts_with(shown) && (said.is_empty() == shown.is_empty() || word.ends_with("slave")),
+            "{word}: {said}"
+        );
+    }
+    bundle.config["linux"]["rootfsPropagation"] = json!("sideways");
+    assert!(stderr(&bundle.run(Runtime::Ours)).contains("\"sideways\""));
+}
