@@ -56,26 +56,25 @@ pub fn forget(lease: &Lease) -> Result<(), Errno> {
     };
     let mut socket =
         Socket::netfilter().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-    for family in [libc::AF_INET, libc::AF_INET6] {
-        let header = [family as u8, 0, 0, 0];
-        let mut concerned = Vec::new();
-        socket.ask(Message::new(GET, flags::DUMP, &header), |_kind, body| {
-            let tuple =
-                |kind| attributes(body, HEADER).find(|(found, _)| *found == kind).map(|(_, value)| value);
-            if let (Some(original), Some(reply)) = (tuple(TUPLE_ORIGINAL), tuple(TUPLE_REPLY)) {
-                if is_concerned(&direction(original), &direction(reply)) {
-                    concerned.push(original.to_vec());
-                }
+    let mut concerned = Vec::new();
+    // Looking takes the kernel milliseconds, however many there are: once for
+    // both protocols.
+    let all = Message::new(GET, flags::DUMP, &[libc::AF_UNSPEC as u8, 0, 0, 0]);
+    socket.ask(all, |_kind, body| {
+        let tuple = |kind| attributes(body, HEADER).find(|(found, _)| *found == kind).map(|(_, value)| value);
+        if let (Some(original), Some(reply)) = (tuple(TUPLE_ORIGINAL), tuple(TUPLE_REPLY)) {
+            if is_concerned(&direction(original), &direction(reply)) {
+                concerned.push((array::<HEADER>(body, 0).unwrap_or_default(), original.to_vec()));
             }
-        })?;
-        for original in concerned {
-            let message = Message::new(DELETE, flags::ACK, &header)
-                .attribute(TUPLE_ORIGINAL | libc::NLA_F_NESTED as u16, &original);
-            match socket.request(message) {
-                // It ended by itself.
-                Err(Errno::NOENT) => {}
-                forgotten => forgotten?,
-            }
+        }
+    })?;
+    for (header, original) in concerned {
+        let message = Message::new(DELETE, flags::ACK, &header)
+            .attribute(TUPLE_ORIGINAL | libc::NLA_F_NESTED as u16, &original);
+        match socket.request(message) {
+            // It ended by itself.
+            Err(Errno::NOENT) => {}
+            forgotten => forgotten?,
         }
     }
     Ok(())
