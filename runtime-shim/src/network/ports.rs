@@ -3,7 +3,7 @@
 //! ```text
 //! [[ADDRESS:][HOST[-HOST]]:]PORT[-PORT][/tcp|/udp]
 //! ```
-//! Text in, plain data out; messages for what is none of it are docker's.
+//! Text in, plain data out; messages for what is none of it are docker's (of its client 28).
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -102,26 +102,26 @@ pub fn parse(text: &str) -> Result<Vec<Publish>> {
         Some((rest, protocol)) => (rest, protocol),
         None => (text, "tcp"),
     };
-    let (address, host, container) = split(text, rest)?;
+    let (address, host, container) = split(rest)?;
     let protocol = parse_protocol(protocol)?;
     if container.is_empty() {
-        return Err(invalid(&format!("No port specified: {text}<empty>")));
+        return Err(invalid(&format!("no port specified: {text}<empty>")));
     }
     let (first, last) =
-        range(container).ok_or_else(|| invalid(&format!("Invalid containerPort: {container}")))?;
+        range(container).ok_or_else(|| invalid(&format!("invalid containerPort: {container}")))?;
     let host_ip = match address {
         "" => None,
-        address => Some(address.parse().map_err(|_| invalid(&format!("Invalid ip address: {address}")))?),
+        address => Some(address.parse().map_err(|_| invalid(&format!("invalid IP address: {address}")))?),
     };
     let wanted = match host {
         "" => None,
-        host => Some(range(host).ok_or_else(|| invalid(&format!("Invalid hostPort: {host}")))?),
+        host => Some(range(host).ok_or_else(|| invalid(&format!("invalid hostPort: {host}")))?),
     };
     if let Some((from, to)) = wanted {
         // Several of the host's for one of the container's are a choice.
         if to - from != last - first && first != last {
             return Err(invalid(&format!(
-                "Invalid ranges specified for container and host Ports: {container} and {host}"
+                "invalid ranges specified for container and host Ports: {container} and {host}"
             )));
         }
     }
@@ -150,27 +150,24 @@ pub fn parse_exposed(text: &str) -> Result<Vec<(u16, Protocol)>> {
 
 fn parse_protocol(word: &str) -> Result<Protocol> {
     match word.to_ascii_lowercase().as_str() {
-        "tcp" => Ok(Protocol::Tcp),
+        "" | "tcp" => Ok(Protocol::Tcp),
         "udp" => Ok(Protocol::Udp),
         "sctp" => Err(Failure::new("cannot publish a port of sctp: only tcp and udp can be published")),
-        other => Err(invalid(&format!("Invalid proto: {other}"))),
+        other => Err(invalid(&format!("invalid proto: {other}"))),
     }
 }
 
 /// Address, host's ports, container's ports; what is not given is empty.
-fn split<'a>(whole: &str, text: &'a str) -> Result<(&'a str, &'a str, &'a str)> {
+fn split(text: &str) -> Result<(&str, &str, &str)> {
     let (front, container) = match text.rsplit_once(':') {
         None => return Ok(("", "", text)),
         Some(parts) => parts,
     };
     if let Some(bracketed) = front.strip_prefix('[') {
         let (address, host) =
-            bracketed.split_once(']').ok_or_else(|| invalid(&format!("Invalid ip address: {front}")))?;
-        let host = host.strip_prefix(':').ok_or_else(|| invalid(&format!("Invalid ip address: {front}")))?;
-        return match address.is_empty() {
-            true => Err(invalid(&format!("Invalid ip address: {whole}"))),
-            false => Ok((address, host, container)),
-        };
+            bracketed.split_once(']').ok_or_else(|| invalid(&format!("invalid IP address: {front}")))?;
+        let host = host.strip_prefix(':').ok_or_else(|| invalid(&format!("invalid IP address: {front}")))?;
+        return Ok((address, host, container));
     }
     match front.rsplit_once(':') {
         None => Ok(("", front, container)),
@@ -227,6 +224,9 @@ mod tests {
             ("80", "* any 80 tcp"),
             ("80/udp", "* any 80 udp"),
             ("80/TCP", "* any 80 tcp"),
+            ("80/", "* any 80 tcp"),
+            ("[]:80:80", "* 80 80 tcp"),
+            ("::80", "* any 80 tcp"),
             ("8000:80", "* 8000 80 tcp"),
             ("0:80", "* any 80 tcp"),
             (":80", "* any 80 tcp"),
@@ -247,21 +247,19 @@ mod tests {
     #[test]
     fn what_is_no_port_is_refused_in_dockers_words() {
         for (text, words) in [
-            ("", "No port specified: <empty>"),
-            ("8000:", "No port specified: 8000:<empty>"),
-            ("65536", "Invalid containerPort: 65536"),
-            ("x", "Invalid containerPort: x"),
-            ("80:70-60", "Invalid containerPort: 70-60"),
-            ("65536:80", "Invalid hostPort: 65536"),
-            ("+1:80", "Invalid hostPort: +1"),
-            ("1.2.3:80:80", "Invalid ip address: 1.2.3"),
-            ("localhost:80:80", "Invalid ip address: localhost"),
-            ("80/icmp", "Invalid proto: icmp"),
-            ("80/", "Invalid proto: "),
-            ("8000-8001:80-82", "Invalid ranges specified for container and host Ports: 80-82 and 8000-8001"),
+            ("", "no port specified: <empty>"),
+            ("8000:", "no port specified: 8000:<empty>"),
+            ("65536", "invalid containerPort: 65536"),
+            ("x", "invalid containerPort: x"),
+            ("80:70-60", "invalid containerPort: 70-60"),
+            ("65536:80", "invalid hostPort: 65536"),
+            ("+1:80", "invalid hostPort: +1"),
+            ("1.2.3:80:80", "invalid IP address: 1.2.3"),
+            ("localhost:80:80", "invalid IP address: localhost"),
+            ("80/icmp", "invalid proto: icmp"),
+            ("8000-8001:80-82", "invalid ranges specified for container and host Ports: 80-82 and 8000-8001"),
             ("80/sctp", "cannot publish a port of sctp"),
-            ("[::1:80:80", "Invalid ip address: [::1:80"),
-            ("[]:80:80", "Invalid ip address: []:80:80"),
+            ("[::1:80:80", "invalid IP address: [::1:80"),
         ] {
             assert!(shown(text).contains(words), "{text}: {}", shown(text));
         }
