@@ -279,3 +279,31 @@ fn two_stores_share_a_host() {
         assert_eq!(fetch(Some(&a.namespace), at(b.ip(), 80)), None, "and keep apart");
     });
 }
+
+#[test]
+fn a_host_goes_on_listening_to_its_routers() {
+    on_a_host("tests::lifecycle::a_host_goes_on_listening_to_its_routers", |host| {
+        let _outside = host.neighbour();
+        let setting = |link: &str| run(&format!("cat /proc/sys/net/ipv6/conf/{link}/accept_ra"));
+        run("echo 1 > /proc/sys/net/ipv6/conf/out0/accept_ra");
+        let a = host.container("a", &["bridge"], &[]);
+        assert_eq!(run("cat /proc/sys/net/ipv6/conf/all/forwarding"), "1\n");
+        assert_eq!(setting("out0"), "2\n", "a host that forwards would listen no longer");
+        assert_eq!(setting("runion0"), "0\n");
+        assert_eq!(run_in(&a.namespace, "cat /proc/sys/net/ipv6/conf/eth0/accept_ra"), "0\n");
+    });
+}
+
+#[test]
+fn a_host_may_have_its_ipv6_switched_off() {
+    on_a_host("tests::lifecycle::a_host_may_have_its_ipv6_switched_off", |host| {
+        for which in ["all", "default"] {
+            run(&format!("echo 1 > /proc/sys/net/ipv6/conf/{which}/disable_ipv6"));
+        }
+        let (a, b) = (host.container("a", &["bridge"], &["8000:80"]), host.container("b", &["bridge"], &[]));
+        serve(Some(&a.namespace), addr("[::]:80"));
+        assert!(fetch(Some(&b.namespace), at(a.ip(), 80)).is_some());
+        assert!(fetch(Some(&b.namespace), at(a.ip6(), 80)).is_some());
+        assert!(fetch(None, addr("127.0.0.1:8000")).is_some());
+    });
+}
