@@ -19,12 +19,13 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, setsid};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -39,6 +40,9 @@ use crate::sys::{self, Namespaces, Side};
 pub const NAME_SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 2, 3));
 /// The largest packet that the ways out take: large ones cost them least.
 const MTU: &str = "65520";
+
+/// Between two looks at a holder that is beginning or ending.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
 
 /// The namespaces of a store's networks.
 #[derive(Debug)]
@@ -93,14 +97,13 @@ impl Holder {
                 Err(Errno::WOULDBLOCK) => {}
                 Err(error) => return Err(error).context(context),
             }
-            // Somebody holds it; whoever is just making it has not written yet.
-            match written(&mut lock).context(context)? {
-                Some((pid, way_out)) => match holder(pid, way_out) {
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    found => return found.context(context),
-                },
-                None => std::thread::sleep(std::time::Duration::from_millis(5)),
+            // Somebody holds it: the holder, or who is just making one.
+            if let Some((pid, way_out)) = written(&mut lock).context(context)? {
+                if is_holder(pid, &file) {
+                    return namespaces(pid, way_out).context(context);
+                }
             }
+            std::thread::sleep(PAUSE);
         }
     }
 
@@ -129,16 +132,19 @@ pub fn stop(networks: &Networks) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         opened => opened.context(context)?,
     };
-    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
-        return Ok(());
+    while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if let Some((pid, _)) = written(&mut lock).context(context)? {
+            match pidfd_open(pid, PidfdFlags::empty()) {
+                Ok(process) if is_holder(pid, &file(networks)) => {
+                    pidfd_send_signal(&process, Signal::KILL).context(context)?;
+                }
+                // It is just beginning, or has just ended.
+                Ok(_) | Err(Errno::SRCH) => {}
+                Err(error) => return Err(error).context(context),
+            }
+        }
+        std::thread::sleep(PAUSE);
     }
-    let Some((pid, _)) = written(&mut lock).context(context)? else { return Ok(()) };
-    let process = match pidfd_open(pid, PidfdFlags::empty()) {
-        Err(Errno::SRCH) => return Ok(()),
-        process => process.context(context)?,
-    };
-    pidfd_send_signal(&process, Signal::KILL).context(context)?;
-    retry_on_intr(|| flock(&lock, FlockOperation::LockExclusive)).context(context)?;
     end_pasta(networks).context(context)
 }
 
@@ -193,7 +199,17 @@ fn written(file: &mut File) -> io::Result<Option<(Pid, WayOut)>> {
     Ok(pid.zip(way_out))
 }
 
-fn holder(pid: Pid, way_out: WayOut) -> io::Result<Holder> {
+/// Whether a process has this file where programs have their input: what was
+/// written may be of an earlier one, whose number is another's by now.
+fn is_holder(pid: Pid, file: &Path) -> bool {
+    let input = fs::metadata(format!("/proc/{}/fd/0", pid.as_raw_nonzero()));
+    match (input, fs::metadata(file)) {
+        (Ok(input), Ok(file)) => (input.dev(), input.ino()) == (file.dev(), file.ino()),
+        _ => false,
+    }
+}
+
+fn namespaces(pid: Pid, way_out: WayOut) -> io::Result<Holder> {
     let namespace =
         |name: &str| File::open(format!("/proc/{}/ns/{name}", pid.as_raw_nonzero())).map(OwnedFd::from);
     Ok(Holder { user: namespace("user")?, network: namespace("net")?, way_out })
@@ -203,6 +219,7 @@ fn holder(pid: Pid, way_out: WayOut) -> io::Result<Holder> {
 fn start(networks: &Networks, mut lock: File, ids: &Plan) -> Result<Holder> {
     let context = || "cannot make a network namespace for containers".to_owned();
     // Of a holder that was killed.
+    lock.set_len(0).context(context)?;
     end_pasta(networks).context(context)?;
     let (mapped, mut map) = pipe().context(context)?;
     let (mut ready, report) = pipe().context(context)?;
@@ -224,10 +241,9 @@ fn start(networks: &Networks, mut lock: File, ids: &Plan) -> Result<Holder> {
         .and_then(|()| open_way_out(networks, pid, ended))
         .and_then(|way_out| {
             let word = if way_out == WayOut::Open { "open" } else { "closed" };
-            lock.rewind().context(context)?;
-            lock.set_len(0).context(context)?;
             writeln!(lock, "{} {word}", pid.as_raw_nonzero()).context(context)?;
-            holder(pid, way_out).context(context)
+            map.write_all(b"d").context(context)?;
+            namespaces(pid, way_out).context(context)
         });
     if made.is_err() {
         sys::kill(pid.as_raw_nonzero().get(), libc::SIGKILL).context(context)?;
@@ -235,14 +251,17 @@ fn start(networks: &Networks, mut lock: File, ids: &Plan) -> Result<Holder> {
     made
 }
 
-/// The holder: it brings the loopback up, says so, and then only is there.
-fn hold(mut mapped: File, mut report: File, kept: [OwnedFd; 2]) -> ! {
-    let ready = mapped.read_exact(&mut [0]).is_ok()
+/// The holder: it brings the loopback up, says so, and when its maker is done
+/// only is there. A maker that is killed before that leaves none.
+fn hold(mut from_maker: File, mut report: File, kept: [OwnedFd; 2]) -> ! {
+    let ready = from_maker.read_exact(&mut [0]).is_ok()
         && setsid().is_ok()
         && sys::raise_loopback().is_ok()
         && rustix::process::chdir("/").is_ok()
+        && keep(&kept).is_ok()
         && report.write_all(b"r").is_ok()
-        && keep_only(&kept).is_ok();
+        && from_maker.read_exact(&mut [0]).is_ok()
+        && sys::close_others().is_ok();
     if !ready {
         std::process::exit(1);
     }
@@ -251,15 +270,13 @@ fn hold(mut mapped: File, mut report: File, kept: [OwnedFd; 2]) -> ! {
     }
 }
 
-/// Closes everything that was the maker's, but for what is to stay open: that
-/// goes where a program's input and output are, which this one has no use for.
-fn keep_only([lock, end]: &[OwnedFd; 2]) -> io::Result<()> {
+/// Puts what is to stay open where a program's input and output are, which this
+/// one has no use for.
+fn keep([lock, end]: &[OwnedFd; 2]) -> rustix::io::Result<()> {
     let null = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     rustix::stdio::dup2_stdin(lock)?;
     rustix::stdio::dup2_stdout(end)?;
-    rustix::stdio::dup2_stderr(&null)?;
-    drop(null);
-    sys::close_others()
+    rustix::stdio::dup2_stderr(&null)
 }
 
 fn pipe() -> rustix::io::Result<(File, File)> {
