@@ -1,6 +1,7 @@
 //! Networks of an ordinary user, who is nobody on the host.
 
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
 use std::time::Instant;
 
@@ -24,8 +25,28 @@ fn as_user(host: &Host, role: &str, programs: &Path) -> Child {
         .env(ROLE, role)
         .env("PATH", programs)
         .stdout(Stdio::null())
+        .process_group(0)
         .spawn()
         .unwrap()
+}
+
+/// Kills it with all that it has forked.
+fn kill(mut child: Child) {
+    crate::sys::kill(-i32::try_from(child.id()).unwrap(), libc::SIGKILL).unwrap();
+    child.wait().unwrap();
+}
+
+fn wait_for_the_users_last_process() {
+    let start = Instant::now();
+    while !processes_of_the_user().is_empty() {
+        assert!(start.elapsed() < Duration::from_secs(5), "{}", processes_of_the_user());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn with_system_programs(path: &Path) -> PathBuf {
+    let all = [path.to_owned(), "/usr/sbin".into(), "/usr/bin".into(), "/bin".into()];
+    std::env::join_paths(all).unwrap().into()
 }
 
 /// A user's store, a tunnel device as desktops have it, a neighbour, and these
@@ -98,6 +119,9 @@ fn act(dir: &Path, role: &str) {
         _ => None,
     };
     let holder = Holder::ensure(&networks, &plan).unwrap();
+    if role == "make" {
+        std::thread::sleep(Duration::from_secs(20));
+    }
     holder.enter().unwrap();
     let Some(reserved) = reserved else {
         let swept = sweep(&networks, &|_| false).unwrap();
@@ -190,19 +214,31 @@ fn without_root(host: &Host, programs: &[&str], way_out: WayOut) {
 
     // Killed, it leaves its containers' traces to the next, which finds the same holder.
     let users = processes_of_the_user();
-    let inner = run(&format!("pgrep -P {}", child.id()));
-    run(&format!("kill -9 {}", inner.trim()));
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let path = std::env::join_paths([path, "/usr/sbin".into(), "/usr/bin".into(), "/bin".into()]).unwrap();
-    let mut child = as_user(host, "sweep", Path::new(&path));
+    kill(child);
+    let mut child = as_user(host, "sweep", &with_system_programs(&path));
     assert_eq!(said(host, &mut child), "2 0\n", "{users}");
     child.wait().unwrap();
-    let start = Instant::now();
-    while !processes_of_the_user().is_empty() {
-        assert!(start.elapsed() < Duration::from_secs(5), "{}", processes_of_the_user());
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    wait_for_the_users_last_process();
+}
+
+#[test]
+fn a_killed_maker_leaves_no_holder() {
+    on_a_host("tests::rootless::a_killed_maker_leaves_no_holder", |host| {
+        for (program, rounds) in [("slirp4netns", 12), ("pasta", 6)] {
+            let Some((_outside, path)) = prepared(host, &[program]) else { return };
+            for round in 0..rounds {
+                let child = as_user(host, "make", &path);
+                std::thread::sleep(Duration::from_millis(5 + round * 7));
+                kill(child);
+            }
+            let mut child = as_user(host, "sweep", &with_system_programs(&path));
+            assert_eq!(said(host, &mut child), "0 0\n");
+            child.wait().unwrap();
+            wait_for_the_users_last_process();
+            run("ip link del out0; ip route flush dev lo; umount /dev/net/tun");
+            run(&format!("rm -r {0}/programs {0}/tun", host.dir.display()));
+        }
+    });
 }
 
 #[test]
