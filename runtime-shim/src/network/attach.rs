@@ -169,6 +169,7 @@ pub fn connect(networks: &Networks, holder: &Holder, wish: &Wish, namespace: Bor
 
 /// Takes a container off one network.
 pub fn disconnect(networks: &Networks, network: &str, container: &str) -> Result<()> {
+    check_id(container)?;
     let network = networks.find(network)?;
     if lease::of(&networks.dir_of(&network), container)?.is_none() {
         return Err(Failure::as_docker(format!(
@@ -225,6 +226,7 @@ pub fn sweep(networks: &Networks, is_alive: &dyn Fn(&str) -> bool) -> Result<Vec
 
 /// Where a container is.
 pub fn endpoints(networks: &Networks, container: &str) -> Result<Vec<Endpoint>> {
+    check_id(container)?;
     let mut found = Vec::new();
     for network in networks.existing()? {
         if let Some(lease) = lease::of(&networks.dir_of(&network), container)? {

@@ -20,6 +20,22 @@
 //! | `dns`, `files` | names: our server of them, and the files of /etc |
 //! | `subnet`, `netlink` | arithmetic; messages |
 //!
+//! How a container's network comes and goes:
+//!
+//! ```text
+//! reserve(networks, request)          the host's ports, or why not: nothing is made yet
+//! [Holder::ensure, Holder::enter      without root: from here on the process is elsewhere]
+//!     … the container's namespaces are made …
+//! attach(networks, request, reserved, namespace)
+//! files::hosts, files::resolv_conf    texts, with the addresses that attach gave
+//! dns::bind(namespace)                where `files::asks` says that ours is asked
+//! Services { names, relays }.run()    in a process of its own, where they are needed
+//!     … the container runs; connect, disconnect …
+//! detach(networks, id, Namespace::Ends)
+//! ```
+//! `sweep` does the last step for containers that are no longer alive, and
+//! `attach` for what an earlier life of the same container left.
+//!
 //! Invariants: a lease is written before and removed after everything that
 //! follows from it; everything in the kernel is named after the network
 //! (`runionN`, `rnN-ID`) and nothing else is touched; a network's leases and

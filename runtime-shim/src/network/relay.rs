@@ -148,8 +148,10 @@ impl Exchange {
             .chain(towards)
             .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
             .collect();
+        // Only where there is somebody to be forgotten.
         let timeout = Timespec { tv_sec: 10, tv_nsec: 0 };
-        match poll(&mut polled, Some(&timeout)) {
+        let timeout = (!self.askers.is_empty()).then_some(&timeout);
+        match poll(&mut polled, timeout) {
             Err(rustix::io::Errno::INTR) => return Ok(()),
             polled => polled?,
         };
