@@ -162,3 +162,22 @@ fn a_client_that_never_pauses_is_led_on_and_let_go() {
         assert!(!hears(&ear), "its address is another's now");
     });
 }
+
+#[test]
+fn a_container_may_have_a_user_namespace_of_its_own() {
+    on_a_host("tests::traffic::a_container_may_have_a_user_namespace_of_its_own", |host| {
+        let mut child = Command::new("unshare").args(["-U", "-n", "sleep", "20"]).spawn().unwrap();
+        let file = format!("/proc/{}/ns/net", child.id());
+        let own = std::fs::read_link("/proc/self/ns/net").unwrap();
+        while std::fs::read_link(&file).unwrap() == own {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let namespace = OwnedFd::from(std::fs::File::open(file).unwrap());
+        attach_now(&host.networks, &request("a", &["bridge"], &["8000:80"]), namespace.as_fd()).unwrap();
+        serve(Some(&namespace), addr("0.0.0.0:80"));
+        assert!(fetch(None, addr("127.0.0.1:8000")).is_some());
+        dns::bind(namespace.as_fd()).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    });
+}
