@@ -62,6 +62,18 @@ fn dropping(chains: &Value) -> Vec<Finding> {
         let (family, table, name) = (field("family")?, field("table")?, field("name")?);
         let forwards = ["ip", "ip6", "inet"].contains(&family) && field("hook")? == "forward";
         let ours = table.starts_with(BRIDGE_PREFIX);
+        if table == "firewalld" && forwards {
+            // It rejects at the end of the chain, whatever the policy.
+            return Some(Finding {
+                what: "firewalld rejects what containers send and get, unless their bridges are in a zone \
+                       that lets it pass"
+                    .to_owned(),
+                hint: format!(
+                    "firewall-cmd --permanent --zone=trusted --add-interface={BRIDGE_PREFIX}0 \
+                     (and the bridges of further networks), then firewall-cmd --reload"
+                ),
+            });
+        }
         (forwards && field("policy")? == "drop" && !ours).then(|| Finding {
             what: format!("chain {name} of table {family} {table} drops what containers send and get"),
             hint: format!(
@@ -86,10 +98,13 @@ mod tests {
             {"chain": {"family": "ip", "table": "filter", "name": "INPUT", "type": "filter", "hook": "input", "prio": 0, "policy": "drop"}},
             {"chain": {"family": "ip6", "table": "filter", "name": "FORWARD", "type": "filter", "hook": "forward", "prio": 0, "policy": "accept"}},
             {"chain": {"family": "ip", "table": "filter", "name": "DOCKER"}},
+            {"chain": {"family": "inet", "table": "firewalld", "name": "filter_INPUT", "type": "filter", "hook": "input", "prio": 10, "policy": "accept"}},
+            {"chain": {"family": "inet", "table": "firewalld", "name": "filter_FORWARD", "type": "filter", "hook": "forward", "prio": 10, "policy": "accept"}},
             {"chain": {"family": "inet", "table": "runion0", "name": "forward", "type": "filter", "hook": "forward", "prio": 0, "policy": "drop"}}
         ]}"#;
         let findings = dropping(&serde_json::from_str(chains).unwrap());
-        assert_eq!(findings.len(), 1);
+        assert_eq!(findings.len(), 2);
+        assert!(findings[1].what.starts_with("firewalld rejects"));
         assert_eq!(findings[0].what, "chain FORWARD of table ip filter drops what containers send and get");
         assert!(dropping(&Value::Null).is_empty());
     }
