@@ -7,7 +7,7 @@
 //! host's filters are root's. All else never arrives here.
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -30,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long an asker that sends nothing more is remembered, as kernels do it.
 const IDLE: Duration = Duration::from_secs(120);
 const LONGEST_DATAGRAM: usize = 65_536;
+/// Of one direction of a connection: beyond it, larger ones gain little.
+const BUFFER: usize = 64 * 1024;
 const STACK: usize = 64 * 1024;
 
 /// A port that is passed on.
@@ -124,11 +126,25 @@ fn pass_on(client: &TcpStream, to: SocketAddr) -> io::Result<()> {
     })
 }
 
-fn copy(mut from: &TcpStream, mut to: &TcpStream) {
+fn copy(from: &TcpStream, to: &TcpStream) {
     // However it ends, the other side hears that it has; that it has gone
     // itself is fine.
-    io::copy(&mut from, &mut to).map(drop).unwrap_or_default();
+    stream(from, to).unwrap_or_default();
     to.shutdown(Shutdown::Write).unwrap_or_default();
+}
+
+fn stream(mut from: &TcpStream, mut to: &TcpStream) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let length = match from.read(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
+        match buffer.get(..length) {
+            None | Some([]) => return Ok(()),
+            Some(bytes) => to.write_all(bytes)?,
+        }
+    }
 }
 
 /// The datagrams of one port: each asker has a socket towards the container,
