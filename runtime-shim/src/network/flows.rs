@@ -60,14 +60,20 @@ pub fn forget(lease: &Lease) -> Result<(), Errno> {
     // Looking takes the kernel milliseconds, however many there are: once for
     // both protocols.
     let all = Message::new(GET, flags::DUMP, &[libc::AF_UNSPEC as u8, 0, 0, 0]);
-    socket.ask(all, |_kind, body| {
+    let asked = socket.ask(all, |_kind, body| {
         let tuple = |kind| attributes(body, HEADER).find(|(found, _)| *found == kind).map(|(_, value)| value);
         if let (Some(original), Some(reply)) = (tuple(TUPLE_ORIGINAL), tuple(TUPLE_REPLY)) {
             if is_concerned(&direction(original), &direction(reply)) {
                 concerned.push((array::<HEADER>(body, 0).unwrap_or_default(), original.to_vec()));
             }
         }
-    })?;
+    });
+    match asked {
+        // A kernel without the part that tells of flows: clients that never
+        // pause are then on their own.
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(()),
+        asked => asked?,
+    }
     for (header, original) in concerned {
         let message = Message::new(DELETE, flags::ACK, &header)
             .attribute(TUPLE_ORIGINAL | libc::NLA_F_NESTED as u16, &original);

@@ -400,8 +400,9 @@ mod tests {
             assert_eq!(names(networks), ["bridge", "front"]);
             assert_eq!(networks.find("front").unwrap(), front);
             assert_eq!(networks.find(&front.id[..12]).unwrap(), front);
-            assert_eq!(front.bridge, "runion0");
-            assert_eq!(networks.find("bridge").unwrap().bridge, "runion1");
+            // Which numbers are free is the host's affair.
+            let bridges = [front.number(), networks.find("bridge").unwrap().number()];
+            assert!(bridges[0].is_some() && bridges[1].is_some() && bridges[0] != bridges[1]);
             assert_eq!(networks.remove("front").unwrap(), front);
             assert_eq!(names(networks), ["bridge"]);
             assert!(words(networks.find("front")).contains("network front not found"));

@@ -253,9 +253,9 @@ fn coming_and_going_is_fast() {
             drop((settling, attached));
         }
         times.sort();
-        println!("median of both, and of coming: {:?}", times[times.len() / 2]);
-        // Debug builds on a loaded machine; a release build takes 3 ms.
-        assert!(times[times.len() / 2].0 < Duration::from_millis(40), "{times:?}");
+        // The fastest of all, in a debug build, on a machine that may be busy:
+        // a release build takes 3 ms, and removing a link alone 40.
+        assert!(times[0].0 < Duration::from_millis(30), "{times:?}");
     });
 }
 
