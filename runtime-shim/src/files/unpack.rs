@@ -293,7 +293,10 @@ impl Unpack<'_> {
             return Ok(());
         }
         let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-        chownat(CWD, held.path(), uid, gid, AtFlags::empty()).map_err(about("its owner"))
+        chownat(CWD, held.path(), uid, gid, AtFlags::empty()).map_err(|errno| match errno {
+            Errno::PERM => "its owner: only root gives files away".into(),
+            errno => about("its owner")(errno),
+        })
     }
 
     /// The deepest first: a directory may be closed to its owner.

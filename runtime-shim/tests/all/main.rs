@@ -9,6 +9,7 @@ mod confinement;
 mod copying;
 mod crash;
 mod host;
+mod ids;
 mod image;
 mod life;
 mod listing;

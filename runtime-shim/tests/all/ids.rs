@@ -1,0 +1,135 @@
+//! Volumes, `cp`, `diff`, `commit` and `export` where a container's ids are not
+//! the host's: of an ordinary user, and in a user namespace of root's.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::Path;
+use std::process::{Command, Output};
+
+use crate::setup::{runion, stderr, stdout};
+use crate::world::World;
+
+const USER: u32 = 48_767;
+
+/// Runs a shell line as an ordinary user with subordinate ids; `$R` is `runion`
+/// with a store of the user's, `$N` what its containers are run with.
+fn as_user(world: &World, line: &str) -> Output {
+    let dir = world.scratch.path();
+    let (bin, home) = (dir.join("bin"), dir.join("home"));
+    if !bin.exists() {
+        fs::create_dir(&bin).unwrap();
+        for program in ["runion", "mount-runionfs"] {
+            fs::copy(runion().with_file_name(program), bin.join(program)).unwrap();
+        }
+        fs::create_dir(&home).unwrap();
+        chown(&home, Some(USER), Some(USER)).unwrap();
+        fs::set_permissions(dir, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let script = format!(
+        "set -e; cd {dir}; mkdir -p node; mount -t tmpfs node node; mknod -m 666 node/fuse c 10 229
+         (cat /etc/passwd; echo 'tried:x:{USER}:{USER}::/:/bin/sh') > node/passwd; echo 'tried:600000:65536' > node/subids
+         mount --bind node/fuse /dev/fuse; mount --bind node/passwd /etc/passwd
+         for f in /etc/subuid /etc/subgid; do mount --bind node/subids $f; done
+         cd {home}; exec setpriv --reuid {USER} --regid {USER} --clear-groups sh -ec \"$1\"",
+        dir = dir.display(),
+        home = home.display(),
+    );
+    Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c", &script, "sh", line])
+        .env("HOME", &home)
+        .env("TMPDIR", &home)
+        .env("R", format!("{} --root {}/store", bin.join("runion").display(), home.display()))
+        .env("N", "--network none")
+        .env_remove("XDG_CACHE_HOME")
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn of_an_ordinary_user() {
+    let Some(world) = World::new("ids-user") else { return };
+    let has = |path: &str| Path::new(path).exists();
+    if !has("/usr/bin/newuidmap") || !has("/etc/subuid") || !has("/etc/subgid") {
+        println!("skipped: no newuidmap or /etc/subuid (apt-get install uidmap)");
+        return;
+    }
+    let line = "$R import ../root.tar box > /dev/null
+        $R run --rm $N -v vol:/etc box sh -c 'stat -c \"%u:%g %a\" /etc/passwd; chown 33:33 /etc/passwd; chmod 600 /etc/passwd'
+        $R run --rm $N -v vol:/mnt box stat -c '%u:%g %a' /mnt/passwd
+        $R run --name one $N box sh -c 'echo x > /etc/new; chown 44:45 /etc/new; chmod 600 /etc/new; rm /data/file'
+        $R diff one
+        $R commit one got > /dev/null; $R run --rm $N got stat -c '%u:%g %a' /etc/new
+        $R cp one:/etc/new new; stat -c %u new; cat new
+        $R cp new one:/tmp/in; $R cp one:/tmp/in - | tar -tvn | cut -d' ' -f2
+        $R export one | tar -tvn | grep ' etc/new' | cut -d' ' -f2";
+    let output = as_user(&world, line);
+    let expected = format!(
+        "0:0 644\n33:33 600\nC /data\nD /data/file\nC /etc\nA /etc/new\n44:45 600\n{USER}\nx\n0/0\n44/45\n"
+    );
+    assert_eq!(stdout(&output), expected, "{}", stderr(&output));
+    let line = "$R run -d --name two $N -v vol:/mnt box sh -c \
+                'echo y > /tmp/y; chown 5:6 /tmp/y; while :; do sleep 0.1; done' > /dev/null
+        while ! $R export two | tar -tvn | grep -q '5/6.* tmp/y'; do sleep 0.1; done
+        $R cp two:/mnt/passwd got; cat got; $R cp got two:/mnt/new; $R cp two:/mnt/new - | tar -tvn | cut -d' ' -f2
+        $R diff two; $R commit two got2 > /dev/null; $R run --rm $N got2 stat -c '%u:%g' /tmp/y
+        $R cp -a two:/tmp/y kept || echo refused; $R volume rm vol || echo used
+        $R rm -f two one > /dev/null; $R volume rm vol; ls store/volumes | wc -l";
+    let output = as_user(&world, line);
+    assert_eq!(
+        stdout(&output),
+        "root:x:0:0::/root:/bin/sh\n0/0\nA /mnt\nC /tmp\nA /tmp/y\n5:6\nrefused\nused\nvol\n0\n",
+        "{}",
+        stderr(&output)
+    );
+    assert!(stderr(&output).contains("only root gives files away"), "{}", stderr(&output));
+}
+
+#[test]
+fn in_a_user_namespace_of_root_s() {
+    let Some(world) = World::new("ids-root") else { return };
+    let maps = ["--uidmap", "0:100000:65536", "--gidmap", "0:200000:65536"];
+    // Somebody else's ids search the way to the volume.
+    fs::set_permissions(world.scratch.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let told = world.sh(
+        &[&maps[..], &["-v", "vol:/data", "-v", "none:/none"]].concat(),
+        "stat -c '%u:%g' /data /data/sub /none; touch /data/mine /none/mine",
+    );
+    assert_eq!(told, "0:0\n7:8\n0:0\n");
+    let on_disk = |path: &str| {
+        let stat = fs::metadata(world.store().join("volumes").join(path)).unwrap();
+        (stat.uid(), stat.gid())
+    };
+    assert_eq!(on_disk("vol/_data/sub"), (100_007, 200_008));
+    assert_eq!(on_disk("none/_data/mine"), (100_000, 200_000));
+    let line = "echo x > /etc/new; chown 44:45 /etc/new; while :; do sleep 0.1; done";
+    world.makes("run", &[&["-d", "--name", "one"], &maps[..], &["box", "sh", "-c", line]].concat());
+    while !world.says(&["diff", "one"]).contains("new") {}
+    let file = world.write("file", "A");
+    for running in [true, false] {
+        world.says(&["cp", file.to_str().unwrap(), "one:/tmp/in"]);
+        world.says(&["cp", "-a", "one:/etc/new", &world.path("kept")]);
+        world.says(&["cp", "-a", "one:/tmp/in", &world.path("plain")]);
+        let ids = |name: &str| {
+            let stat = fs::metadata(world.path(name)).unwrap();
+            (stat.uid(), stat.gid())
+        };
+        assert_eq!((ids("kept"), ids("plain")), ((44, 45), (0, 0)), "running: {running}");
+        let name = format!("got{running}").to_lowercase();
+        world.says(&["commit", "one", &name]);
+        let told = world.makes("run", &["--rm", &name, "stat", "-c", "%u:%g", "/etc/new", "/tmp/in"]);
+        assert_eq!(told, "44:45\n0:0\n", "running: {running}");
+        world.says(&["export", "-o", &world.path("all.tar"), "one"]);
+        let tar = Command::new("tar")
+            .args(["-tvnf", &world.path("all.tar"), "etc/new", "tmp/in"])
+            .output()
+            .unwrap();
+        let owners: Vec<&str> =
+            stdout(&tar).lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
+        assert_eq!(owners.len(), 2);
+        assert!(owners.contains(&"44/45") && owners.contains(&"0/0"), "running: {running}: {owners:?}");
+        if running {
+            world.says(&["kill", "one"]);
+            world.says(&["wait", "one"]);
+        }
+    }
+}
