@@ -8,6 +8,7 @@ mod committing;
 mod confinement;
 mod copying;
 mod crash;
+mod drivers;
 mod host;
 mod ids;
 mod image;

@@ -122,6 +122,11 @@ impl World {
         self.makes("run", &[&["--rm"], options, &["box", "sh", "-c", line]].concat())
     }
 
+    /// The same of another image, by a storage driver.
+    pub fn sh_of(&self, image: &str, driver: &str, line: &str) -> String {
+        self.makes("run", &["--rm", "--storage-driver", driver, image, "sh", "-c", line])
+    }
+
     /// A file of the host's.
     pub fn write(&self, name: &str, contents: &str) -> PathBuf {
         let path = self.scratch.join(name);
