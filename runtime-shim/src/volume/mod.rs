@@ -83,10 +83,9 @@ pub fn check_name(name: &str) -> Result<()> {
     }
     Err(Failure::as_docker(format!(
         "create {name}: \"{name}\" includes invalid characters for a local volume name, only \
-         \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed"
+         \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
     ))
-    .code(OURS)
-    .hint("a directory of the host's begins with / or ./"))
+    .code(OURS))
 }
 
 impl Volumes {
@@ -149,7 +148,7 @@ impl Volumes {
 
     /// A volume that must be there.
     pub fn find(&self, name: &str) -> Result<Volume> {
-        self.present(name)?.ok_or_else(|| Failure::as_docker(format!("No such volume: {name}")))
+        self.present(name)?.ok_or_else(|| Failure::as_docker(format!("get {name}: no such volume")))
     }
 
     /// A volume, if it is there.

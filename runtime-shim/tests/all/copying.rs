@@ -111,7 +111,7 @@ fn to_a_container_by_dockers_table() {
         for (from, to, why) in [
             (&file, "/none/", "no such directory"),
             (&file, "/none/x", "Could not find the file /none in container"),
-            (&file, "/new/", "not a directory"),
+            (&file, "/new/", "no such directory"),
             (&tree, "/new", "cannot copy directory"),
             (&tree, "/made2/a/file", "cannot copy directory"),
             (&world.path("none"), "/x", "no such file or directory"),

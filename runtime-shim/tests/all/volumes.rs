@@ -82,6 +82,7 @@ fn words_are_dockers() {
     let missing = world.output(&["volume", "inspect", "none"]);
     assert_eq!((missing.status.code(), stdout(&missing)), (Some(1), "[]\n"));
     assert!(world.fails(&["volume", "inspect", "none"]).contains("No such volume: none"));
+    assert!(world.fails(&["volume", "rm", "none"]).contains("get none: no such volume"));
     assert!(
         world
             .fails(&["volume", "create", "a/b"])

@@ -94,12 +94,11 @@ impl Target {
                 stat => stat.context(context)?,
             };
             if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
-                return match name.end {
-                    End::Plain => Ok(Target::File(dir, last.to_vec())),
-                    End::Slash | End::Contents => {
-                        Err(Failure::as_docker(format!("{}: not a directory", name.shown())))
-                    }
-                };
+                // With a slash behind it, docker does not see it.
+                return Ok(match name.end {
+                    End::Plain => Target::File(dir, last.to_vec()),
+                    End::Slash | End::Contents => Target::Missing(dir, last.to_vec(), name.end),
+                });
             }
             let link = readlinkat(&dir, last, Vec::new()).context(context)?.into_bytes();
             path = match link.starts_with(b"/") {
