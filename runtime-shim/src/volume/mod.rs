@@ -115,8 +115,8 @@ impl Volumes {
         }
         let dir = self.dir.join(name);
         let context = || format!("cannot make the volume {name}");
-        // A container's user may search it to its files, and list nothing.
-        fs::DirBuilder::new().recursive(true).mode(0o711).create(&dir).context(context)?;
+        // What containers put there may be secret, and set-user-id.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).context(context)?;
         fs::DirBuilder::new().recursive(true).mode(0o755).create(dir.join("_data")).context(context)?;
         File::options().create(true).append(true).open(dir.join("lock")).context(context)?;
         let volume = Volume { created: time::now_in_documents(), ..volume.clone() };

@@ -88,8 +88,6 @@ fn of_an_ordinary_user() {
 fn in_a_user_namespace_of_root_s() {
     let Some(world) = World::new("ids-root") else { return };
     let maps = ["--uidmap", "0:100000:65536", "--gidmap", "0:200000:65536"];
-    // Somebody else's ids search the way to the volume.
-    fs::set_permissions(world.scratch.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let told = world.sh(
         &[&maps[..], &["-v", "vol:/data", "-v", "none:/none"]].concat(),
         "stat -c '%u:%g' /data /data/sub /none; touch /data/mine /none/mine",
@@ -99,6 +97,8 @@ fn in_a_user_namespace_of_root_s() {
         let stat = fs::metadata(world.store().join("volumes").join(path)).unwrap();
         (stat.uid(), stat.gid())
     };
+    let mode = fs::metadata(world.store().join("volumes/vol")).unwrap().mode();
+    assert_eq!(mode & 0o7777, 0o700, "nobody else comes to what is set-user-id in a volume");
     assert_eq!(on_disk("vol/_data/sub"), (100_007, 200_008));
     assert_eq!(on_disk("none/_data/mine"), (100_000, 200_000));
     let line = "echo x > /etc/new; chown 44:45 /etc/new; while :; do sleep 0.1; done";
