@@ -7,6 +7,7 @@ mod commit;
 mod committing;
 mod confinement;
 mod copying;
+mod copying_as_docker;
 mod crash;
 mod drivers;
 mod host;
