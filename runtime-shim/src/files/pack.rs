@@ -75,7 +75,7 @@ pub fn pack(
     let mut buffered = BufWriter::with_capacity(BUFFER, &mut out);
     let packed = Pack { owners, out: TarWriter::new(&mut buffered), linked: HashMap::new() }
         .all(top, shown, borders)
-        .and_then(|()| Ok(buffered.flush().context(|| "cannot write an archive".to_owned())?));
+        .and_then(|()| buffered.flush().context(|| "cannot write an archive".to_owned()));
     // What is left in the buffer of a stream that failed is nothing.
     drop(buffered.into_parts());
     match packed {

@@ -120,18 +120,29 @@ impl Volumes {
         fs::DirBuilder::new().recursive(true).mode(0o755).create(dir.join("_data")).context(context)?;
         File::options().create(true).append(true).open(dir.join("lock")).context(context)?;
         let volume = Volume { created: time::now_in_documents(), ..volume.clone() };
-        self.write(&volume)?;
-        Ok(volume)
+        let new = self.stage(&volume)?;
+        let published = fs::hard_link(&new, dir.join(FILE));
+        fs::remove_file(&new).context(context)?;
+        match published {
+            // Somebody else made it at the same moment: that is the one.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => self.find(name),
+            published => published.context(context).map(|()| volume),
+        }
     }
 
     /// Replaces what is known of a volume.
     fn write(&self, volume: &Volume) -> Result<()> {
-        let dir = self.dir.join(&volume.name);
+        let new = self.stage(volume)?;
+        fs::rename(&new, self.dir.join(&volume.name).join(FILE))
+            .context(|| format!("cannot write the volume {}", volume.name))
+    }
+
+    /// What is known of a volume in a file beside the one that counts.
+    fn stage(&self, volume: &Volume) -> Result<PathBuf> {
         let context = || format!("cannot write the volume {}", volume.name);
-        let text = serde_json::to_vec(volume).context(context)?;
-        let new = dir.join(format!("volume.{}", std::process::id()));
-        fs::write(&new, text).context(context)?;
-        fs::rename(&new, dir.join(FILE)).context(context)
+        let new = self.dir.join(&volume.name).join(format!("volume.{}", std::process::id()));
+        fs::write(&new, serde_json::to_vec(volume).context(context)?).context(context)?;
+        Ok(new)
     }
 
     /// Nobody else fills it until this is dropped.

@@ -79,7 +79,7 @@ impl Copy {
                 let (container, record) = find::container(store, text)?;
                 let to = To { text, record: &record, name: Name::in_container(path) };
                 match from {
-                    "-" => self.from_stdin(&container, &to),
+                    "-" => self.stdin_to_container(&container, &to),
                     from => self.to_container(&container, &Name::on_host(from)?, &to),
                 }
             }
@@ -184,7 +184,7 @@ impl Copy {
         }
     }
 
-    fn from_stdin(&self, container: &Container, to: &To<'_>) -> Result<u8> {
+    fn stdin_to_container(&self, container: &Container, to: &To<'_>) -> Result<u8> {
         let copied = reach(container, View::Whole, &[], |reached| {
             failed(|| {
                 let target = Target::in_container(reached, &to.name, to.text)?;
