@@ -20,6 +20,7 @@ mod change;
 mod cli;
 mod commit;
 mod container;
+mod events;
 mod failure;
 mod files;
 mod monitor;

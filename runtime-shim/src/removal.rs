@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::container::{
     Container, Containers, FILE as RECORD, Lifetime, Locked, Record, Status, Wish, absent_is_fine,
 };
+use crate::events;
 use crate::failure::{Context, Failure, Result};
 use crate::state;
 use crate::volume::Volumes;
@@ -32,6 +33,7 @@ pub fn remove(locked: &Locked<'_>, record: &Record) -> Result<()> {
     }
     with_all_ids(|| parts.iter().try_for_each(|part| state::remove(part)), context)?;
     absent_is_fine(fs::remove_file(container.dir().join(RECORD))).context(context)?;
+    events::of_container(container.store(), record, "destroy", &[]);
     remove_directory(container.dir())
 }
 

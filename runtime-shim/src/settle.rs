@@ -6,6 +6,7 @@ use std::path::Path;
 use rustix::process::Pid;
 
 use crate::container::{Container, Containers, Lifetime, Record, Status};
+use crate::events;
 use crate::failure::{Failure, Result};
 use crate::monitor;
 use crate::output::time;
@@ -34,6 +35,7 @@ pub fn read(container: &Container) -> Result<Record> {
     }
     kill_first(&record);
     monitor::undo_after_a_crash(container, &record)?;
+    let was_up = record.state.status.is_up();
     let record = locked.update(|record| {
         let state = &mut record.state;
         // One that never ran is as it was.
@@ -47,6 +49,10 @@ pub fn read(container: &Container) -> Result<Record> {
         (state.pid, state.pid_started, state.monitor) = (None, None, None);
         state.cgroup = None;
     })?;
+    if was_up {
+        let code = UNKNOWN.to_string();
+        events::of_container(container.store(), &record, "die", &[("exitCode", &code)]);
+    }
     if record.config.lifetime == Lifetime::Removed {
         crate::removal::remove(&locked, &record)?;
     }

@@ -14,6 +14,8 @@ mod system;
 mod try_;
 mod volume;
 
+pub use network::tell as tell_of_network;
+
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -50,6 +52,8 @@ enum Verb {
     Volume(Box<volume::Volumes>),
     #[command(subcommand)]
     System(system::System),
+    #[command(flatten)]
+    OfSystem(system::Alone),
 }
 
 const EXIT_CODES: &str = "Exit codes: 125 for a command line that means nothing; of `try`: 125 when runion itself \
@@ -75,7 +79,8 @@ pub fn run() -> u8 {
         Verb::Image(verb) => verb.run(cli.root),
         Verb::Network(verb) => verb.run(cli.root),
         Verb::Volume(verb) => verb.run(cli.root),
-        Verb::System(verb) => verb.run(),
+        Verb::System(verb) => verb.run(cli.root),
+        Verb::OfSystem(verb) => verb.run(cli.root),
     };
     outcome.unwrap_or_else(|failure| failure.report())
 }

@@ -16,6 +16,7 @@ use super::pump::Pump;
 use super::{Answer, address, launching};
 use crate::cgroup::Group;
 use crate::container::{Container, Lifetime, Locked, Record, RestartPolicy, Status, absent_is_fine};
+use crate::events;
 use crate::failure::{Context, Failure, OURS, Result};
 use crate::network::Reserved;
 use crate::output::time;
@@ -226,6 +227,7 @@ impl Life<'_> {
         state.stopped = false;
         state.cgroup = started.cgroup.as_ref().and_then(|group| serde_json::to_value(group).ok());
         locked.write(&record)?;
+        events::of_container(self.container.store(), &record, "start", &[]);
         Ok(Running { pump, cgroup, network: started.network, started: Instant::now() })
     }
 
@@ -254,7 +256,7 @@ impl Life<'_> {
             let reserved = running.network.map(Attached::into_reserved).unwrap_or_default();
             let record = self.container.read()?;
             launching::undo(self.container, &record)?;
-            let comes_back = self.note_end(code, oom_killed)?;
+            let comes_back = self.note_end(code, oom_killed, running.started.elapsed())?;
             if !comes_back {
                 return Ok((code, clients));
             }
@@ -277,7 +279,7 @@ impl Life<'_> {
     }
 
     /// Notes how it ended; whether it comes back.
-    fn note_end(&self, code: u8, oom_killed: bool) -> Result<bool> {
+    fn note_end(&self, code: u8, oom_killed: bool, ran: Duration) -> Result<bool> {
         let locked = self.container.lock()?;
         let record = locked.update(|record| {
             let comes_back = comes_back(record, code);
@@ -294,6 +296,12 @@ impl Life<'_> {
                 state.monitor = None;
             }
         })?;
+        let store = self.container.store();
+        if oom_killed {
+            events::of_container(store, &record, "oom", &[]);
+        }
+        let (code, ran) = (code.to_string(), ran.as_secs().to_string());
+        events::of_container(store, &record, "die", &[("execDuration", &ran), ("exitCode", &code)]);
         Ok(record.state.status == Status::Restarting)
     }
 

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use rustix::process::{Pid, Signal, WaitOptions, set_parent_process_death_signal, waitpid};
 
+use crate::cli::tell_of_network as tell;
 use crate::container::{Container, Containers, Mode, Record};
 use crate::failure::{Context, Failure, OURS, Result, say};
 use crate::network::files::{Asks, DnsWish, ExtraHost, HostResolver, asks, hosts, resolv_conf};
@@ -133,6 +134,9 @@ pub fn attach(
 ) -> Result<Attached> {
     let networks = Networks::open(container.store())?;
     let attached = network::attach(&networks, &request(record, ground)?, reserved, namespace)?;
+    for endpoint in &attached.endpoints {
+        tell(container.store(), &endpoint.network, "connect", Some(&record.id));
+    }
     let mut servants = Vec::new();
     if !attached.relays.is_empty() {
         servants.push(pass_on(attached.relays)?);
@@ -310,12 +314,17 @@ fn address<A: std::str::FromStr>(text: &str) -> Result<A> {
 /// Takes it off all its networks; that it is on none is fine.
 pub fn detach(container: &Container, record: &Record) -> Result<()> {
     let networks = Networks::open(container.store())?;
-    if network::endpoints(&networks, &record.id)?.is_empty() {
+    let endpoints = network::endpoints(&networks, &record.id)?;
+    if endpoints.is_empty() {
         return Ok(());
     }
     where_bridges_are(&networks, || {
         network::detach(&networks, &record.id, network::Namespace::Ends).map(drop)
-    })
+    })?;
+    for endpoint in &endpoints {
+        tell(container.store(), &endpoint.network, "disconnect", Some(&record.id));
+    }
+    Ok(())
 }
 
 /// Does something to bridges: an ordinary user's are elsewhere, and a process

@@ -79,6 +79,12 @@ pub fn print_bytes(bytes: &[u8]) -> Result<()> {
     stdout.write_all(&shown).and_then(|()| stdout.flush()).map_err(unwritten)
 }
 
+/// Bytes that a screen is to obey, to stdout.
+pub fn steer(bytes: &[u8]) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(unwritten)
+}
+
 /// Why stdout could not be written to. Whoever read it may have had enough:
 /// that needs no words.
 pub fn unwritten(error: std::io::Error) -> Failure {

@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bundle::Mount;
 use crate::container::{Containers, Record, Wish, absent_is_fine};
+use crate::events;
 use crate::failure::{Context, Failure, OURS, Result};
 use crate::output::time;
 use crate::removal;
@@ -126,7 +127,11 @@ impl Volumes {
         match published {
             // Somebody else made it at the same moment: that is the one.
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => self.find(name),
-            published => published.context(context).map(|()| volume),
+            published => {
+                published.context(context)?;
+                self.tell("create", name);
+                Ok(volume)
+            }
         }
     }
 
@@ -227,7 +232,13 @@ impl Volumes {
         let dir = self.dir.join(name);
         absent_is_fine(fs::remove_file(dir.join(FILE)))
             .context(|| format!("cannot remove the volume {name}"))?;
-        removal::remove_directory(&dir)
+        removal::remove_directory(&dir)?;
+        self.tell("destroy", name);
+        Ok(())
+    }
+
+    fn tell(&self, action: &str, name: &str) {
+        events::note(&self.root, events::Kind::Volume, action, name, &[("driver", "local")]);
     }
 
     /// A container's volumes and binds as a bundle's mounts, in the order of its

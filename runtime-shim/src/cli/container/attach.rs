@@ -6,6 +6,7 @@ use layerstore::store::Store;
 use super::{find, start};
 use crate::attach::{self, Keys, Wanted};
 use crate::container::{Status, Stdin};
+use crate::events;
 use crate::failure::{Failure, Result};
 use crate::monitor;
 
@@ -46,6 +47,7 @@ impl Attach {
         }
         attach::block_signals()?;
         let socket = monitor::connect(&container)?;
+        events::of_container(store.root(), &record, "attach", &[]);
         let wanted = Wanted {
             input: !self.no_stdin && record.config.stdin != Stdin::Closed,
             terminal: record.config.terminal,

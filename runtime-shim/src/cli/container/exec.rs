@@ -14,7 +14,8 @@ use super::find;
 use crate::attach::{self, Ended, Keys};
 use crate::bundle::{Process, Spec};
 use crate::cgroup::Group;
-use crate::container::{Container, Record, Status, Stdin};
+use crate::container::{Container, Record, Status, Stdin, new_id};
+use crate::events;
 use crate::failure::{Context, Failure, Result};
 use crate::launch::{self, Join, OnDeath, Stdio, Target};
 use crate::monitor::{Held, Pump};
@@ -89,11 +90,22 @@ impl Exec {
         let (container, record) = find::container(store, &self.container)?;
         let inside = Inside::of(&container, &record)?;
         let process = self.process(&record, &inside)?;
-        match (self.detach, self.tty) {
-            (true, _) => inside.leave(&process),
+        let (words, id) = (self.command.join(" "), new_id()?);
+        let tell = |action: &str, more: events::Attributes<'_>| {
+            let more = [&[("execID", id.as_str())][..], more].concat();
+            events::of_container(store.root(), &record, action, &more);
+        };
+        tell(&format!("exec_create: {words}"), &[]);
+        tell(&format!("exec_start: {words}"), &[]);
+        let code = match (self.detach, self.tty) {
+            // Nobody sees how that one ends.
+            (true, _) => return inside.leave(&process),
             (false, false) => inside.stay(&process, self.interactive),
             (false, true) => inside.on_terminal(&process, self.interactive, keys),
-        }
+        };
+        let ended = code.as_ref().map_or_else(Failure::exit_code, |code| *code).to_string();
+        tell("exec_die", &[("exitCode", &ended)]);
+        code
     }
 
     fn process(&self, record: &Record, inside: &Inside) -> Result<Process> {

@@ -38,6 +38,7 @@ impl Kill {
                 locked.unlock()?;
             }
             stop::send(&record, number)?;
+            stop::killed(&container, &record, number);
             if number == libc::SIGKILL {
                 if record.state.status == Status::Paused {
                     super::pause::resume(&container)?;

@@ -12,6 +12,7 @@ use layerstore::transfer;
 
 use crate::cli::image::{find, remote};
 use crate::container::{Config, Container, Containers, ImageRef, Record, Wish, new_id};
+use crate::events;
 use crate::failure::{Context, Failure, OURS, Result};
 use crate::output::progress::{Direction, Progress};
 use crate::output::time;
@@ -84,6 +85,7 @@ impl Words {
         make_volumes(store, &mut config)?;
         let name = self.flags.name.clone().unwrap_or_default();
         let container = containers.create(Record::new(name, time::now_in_documents(), config))?;
+        events::of_container(store.root(), &container.read()?, "create", &[]);
         if let Some(file) = &mut cidfile {
             file.write_all(container.id().as_bytes())
                 .context(|| "cannot write the container's id".to_owned())?;
@@ -117,6 +119,7 @@ impl Words {
         let progress = Progress::new(Direction::Pull, look);
         let pulled =
             transfer::pull(store, &client, &name, &platform, &|digest, step| progress.note(digest, step))?;
+        crate::cli::image::tell(store, "pull", &pulled.id, Some(&name));
         Ok(store.find(&pulled.id.to_string())?)
     }
 }

@@ -6,6 +6,7 @@ use layerstore::store::Store;
 use super::find;
 use crate::cgroup::Group;
 use crate::container::{Container, Record, Status};
+use crate::events;
 use crate::failure::{Failure, Result};
 
 /// Hold all processes of containers
@@ -46,7 +47,9 @@ pub fn hold(container: &Container) -> Result<()> {
         _ => return Err(find::not_running(&record)),
     }
     group(&record)?.pause()?;
-    locked.update(|record| record.state.status = Status::Paused).map(|_record| ())
+    let record = locked.update(|record| record.state.status = Status::Paused)?;
+    events::of_container(container.store(), &record, "pause", &[]);
+    Ok(())
 }
 
 impl Unpause {
@@ -70,7 +73,9 @@ pub fn resume(container: &Container) -> Result<()> {
         return Ok(());
     }
     group(&record)?.resume()?;
-    locked.update(|record| record.state.status = Status::Running).map(|_record| ())
+    let record = locked.update(|record| record.state.status = Status::Running)?;
+    events::of_container(container.store(), &record, "unpause", &[]);
+    Ok(())
 }
 
 fn group(record: &Record) -> Result<Group> {

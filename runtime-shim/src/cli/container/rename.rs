@@ -5,6 +5,7 @@ use layerstore::store::Store;
 
 use super::find;
 use crate::container::Containers;
+use crate::events;
 use crate::failure::{Failure, Result};
 
 /// Give a container another name
@@ -30,8 +31,9 @@ impl Rename {
             return Err(Failure::as_docker("Renaming a container with the same name as its current name"));
         }
         containers.take_name(&self.name, container.id())?;
-        locked.update(|record| record.name.clone_from(&self.name))?;
+        let record = locked.update(|record| record.name.clone_from(&self.name))?;
         containers.give_name_up(&old, container.id())?;
+        events::of_container(store.root(), &record, "rename", &[("oldName", &format!("/{old}"))]);
         Ok(0)
     }
 }

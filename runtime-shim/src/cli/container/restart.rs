@@ -5,7 +5,7 @@ use layerstore::store::Store;
 
 use super::{find, stop};
 use crate::failure::Result;
-use crate::{attach, monitor};
+use crate::{attach, events, monitor};
 
 /// Stop containers, and start them again
 #[derive(Args)]
@@ -28,9 +28,11 @@ impl Restart {
     pub fn run(self, store: &Store) -> Result<u8> {
         let signals = attach::block_signals()?;
         find::each(&self.containers, |text| {
-            let (container, _) = find::container(store, text)?;
+            let (container, record) = find::container(store, text)?;
             stop::stop(&container, self.signal.as_deref(), self.time)?;
-            monitor::start(&container, container.lock()?, monitor::Attach::No, signals).map(|_none| ())
+            monitor::start(&container, container.lock()?, monitor::Attach::No, signals)?;
+            events::of_container(store.root(), &record, "restart", &[]);
+            Ok(())
         })
     }
 }

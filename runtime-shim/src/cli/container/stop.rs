@@ -8,7 +8,7 @@ use layerstore::store::Store;
 use super::find;
 use crate::container::{Container, Record, Status};
 use crate::failure::{Failure, Result};
-use crate::{settle, signal, sys};
+use crate::{events, settle, signal, sys};
 
 /// Ask containers to end, and kill those that do not
 #[derive(Args)]
@@ -50,6 +50,7 @@ pub fn stop(container: &Container, asked: Option<&str>, time: Option<i64>) -> Re
     let record = locked.update(|record| record.state.stopped = true)?;
     locked.unlock()?;
     send(&record, number)?;
+    killed(container, &record, number);
     if record.state.status == Status::Paused {
         // It takes no signal while it is held.
         super::pause::resume(container)?;
@@ -58,9 +59,16 @@ pub fn stop(container: &Container, asked: Option<&str>, time: Option<i64>) -> Re
     let patience = u64::try_from(seconds).ok().map(Duration::from_secs);
     if !ends_within(container, patience)? {
         send(&record, libc::SIGKILL)?;
+        killed(container, &record, libc::SIGKILL);
         ends_within(container, None)?;
     }
+    events::of_container(container.store(), &record, "stop", &[]);
     Ok(())
+}
+
+/// Tells of a signal that was sent.
+pub fn killed(container: &Container, record: &Record, number: i32) {
+    events::of_container(container.store(), record, "kill", &[("signal", &number.to_string())]);
 }
 
 /// Sends a signal to the first process, if it is still that.

@@ -74,6 +74,7 @@ impl Import {
         if let Some(name) = &name {
             store.tag(image.id, name)?;
         }
+        super::tell(store, "import", &image.id, name.as_ref());
         output::print(&format!("{}\n", image.id))?;
         Ok(0)
     }

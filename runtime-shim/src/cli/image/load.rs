@@ -46,6 +46,9 @@ impl Load {
             }
             None => archive::load_stream(store, std::io::stdin().lock(), &how)?,
         };
+        for loaded in &loaded {
+            super::tell(store, "load", &loaded.id, loaded.names.first());
+        }
         output::print(&loaded.iter().map(said).collect::<String>())?;
         Ok(0)
     }

@@ -28,8 +28,10 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use layerstore::digest::Digest;
 use layerstore::error::Context;
+use layerstore::reference::Reference;
 use layerstore::store::{Store, short};
 
+use crate::events;
 use crate::failure::{Failure, Result};
 
 /// The commands as they are called alone: `runion images`, `runion rmi`.
@@ -150,6 +152,17 @@ impl Ids {
             Ids::Full => id.to_string(),
         }
     }
+}
+
+/// Tells what happened to an image, by its name where it has one.
+pub fn tell(store: &Store, action: &str, id: &Digest, name: Option<&Reference>) {
+    let (id, name) = (id.to_string(), name.map(Reference::to_string));
+    let actor = match action {
+        "pull" | "push" => name.as_ref().unwrap_or(&id),
+        _ => &id,
+    };
+    let attributes = [("name", name.as_ref().unwrap_or(&id).as_str())];
+    events::note(store.root(), events::Kind::Image, action, actor, &attributes);
 }
 
 /// The store that was named, or `RUNION_ROOT`'s, or the user's own

@@ -36,7 +36,9 @@ impl Tag {
             return Err(Failure::failed(format!("{:?} cannot be a name: it has a digest", self.target))
                 .hint("name it as repository:tag"));
         }
-        store.tag(find::image(store, &self.source)?.id(), &name)?;
+        let id = find::image(store, &self.source)?.id();
+        store.tag(id, &name)?;
+        super::tell(store, "tag", &id, Some(&name));
         Ok(0)
     }
 }
@@ -47,7 +49,10 @@ impl Untag {
         for text in &self.names {
             let name = Reference::parse(text)?;
             match store.untag(&name) {
-                Ok(_) => crate::output::print(&format!("Untagged: {name}\n"))?,
+                Ok(id) => {
+                    super::tell(store, "untag", &id, Some(&name));
+                    crate::output::print(&format!("Untagged: {name}\n"))?;
+                }
                 Err(error) if error.kind() == Kind::NotFound => return Err(find::no_such_image(text)),
                 Err(error) => return Err(error.into()),
             }

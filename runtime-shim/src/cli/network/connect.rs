@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use clap::Args;
 use layerstore::store::Store;
 
+use super::tell;
 use crate::container::{Containers, Further, Mode, Record};
 use crate::failure::{Context, Failure, Result};
 use crate::monitor::where_bridges_are;
@@ -91,6 +92,7 @@ impl Connect {
                 network::connect(&networks, &holder, &wish, namespace.as_fd()).map(drop)
             })?;
         }
+        tell(store.root(), &network, "connect", Some(&record.id));
         locked.update(|record| {
             record.config.networks.push(Further {
                 network: network.name.clone(),
@@ -123,6 +125,7 @@ impl Disconnect {
         }
         if record.state.status.is_up() {
             where_bridges_are(&networks, || network::disconnect(&networks, &network.name, &record.id))?;
+            tell(store.root(), &network, "disconnect", Some(&record.id));
         }
         locked.update(|record| {
             record.config.networks.retain(|further| further.network != network.name);

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use clap::Args;
+use layerstore::store::Store;
 
+use super::tell;
 use crate::failure::{Failure, Result};
 use crate::network::{Networks, New, Subnet};
 use crate::output;
@@ -51,7 +53,7 @@ pub struct Create {
 
 impl Create {
     /// Makes it and prints its id.
-    pub fn run(self, networks: &Networks) -> Result<u8> {
+    pub fn run(self, store: &Store) -> Result<u8> {
         if self.driver != "bridge" {
             return Err(Failure::as_docker(format!(
                 "could not find plugin {} in v1 plugin registry",
@@ -66,7 +68,7 @@ impl Create {
             };
             list.iter().map(pair).collect()
         };
-        let network = networks.create(New {
+        let network = Networks::open(store.root())?.create(New {
             name: self.name,
             subnets: self.subnet,
             gateways: self.gateway,
@@ -76,6 +78,7 @@ impl Create {
             labels: pairs(&self.label),
             options: pairs(&self.opt),
         })?;
+        tell(store.root(), &network, "create", None);
         output::print(&format!("{}\n", network.id))?;
         Ok(0)
     }

@@ -9,12 +9,14 @@ mod list;
 mod prune;
 mod remove;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
 use super::image::open_store;
+use crate::events;
 use crate::failure::Result;
+use crate::network::Network;
 
 /// Manage networks
 #[derive(Subcommand)]
@@ -38,7 +40,7 @@ impl Grouped {
         let networks = || crate::network::Networks::open(store.root());
         match self {
             Grouped::Connect(arguments) => arguments.run(&store),
-            Grouped::Create(arguments) => arguments.run(&networks()?),
+            Grouped::Create(arguments) => arguments.run(&store),
             Grouped::Disconnect(arguments) => arguments.run(&store),
             Grouped::Inspect(arguments) => arguments.run(&store, super::inspect::Kind::Network),
             Grouped::Ls(arguments) => arguments.run(&networks()?),
@@ -46,4 +48,11 @@ impl Grouped {
             Grouped::Rm(arguments) => arguments.run(&store),
         }
     }
+}
+
+/// Tells what happened to a network.
+pub fn tell(store: &Path, network: &Network, action: &str, container: Option<&str>) {
+    let mut attributes = vec![("name", network.name.as_str()), ("type", "bridge")];
+    attributes.extend(container.map(|id| ("container", id)));
+    events::note(store, events::Kind::Network, action, &network.id, &attributes);
 }

@@ -3,6 +3,7 @@
 use clap::Args;
 use layerstore::store::Store;
 
+use super::tell;
 use crate::cli::ask;
 use crate::container::Containers;
 use crate::failure::{Failure, Result};
@@ -42,8 +43,11 @@ impl Prune {
         let before = networks.existing()?;
         where_bridges_are(&networks, || networks.prune(&chosen).map(drop))?;
         let after = networks.existing()?;
-        let removed = before.into_iter().filter(|network| !after.contains(network));
-        let names: String = removed.map(|network| format!("{}\n", network.name)).collect();
+        let removed: Vec<_> = before.into_iter().filter(|network| !after.contains(network)).collect();
+        for network in &removed {
+            tell(store.root(), network, "destroy", None);
+        }
+        let names: String = removed.iter().map(|network| format!("{}\n", network.name)).collect();
         if !names.is_empty() {
             output::print(&format!("Deleted Networks:\n{names}\n"))?;
         }

@@ -4,6 +4,7 @@ use clap::Args;
 use layerstore::store::Store;
 
 use super::prune::sweep;
+use super::tell;
 use crate::failure::Result;
 use crate::monitor::where_bridges_are;
 use crate::network::Networks;
@@ -28,8 +29,14 @@ impl Remove {
         sweep(store, &networks)?;
         let mut code = 0;
         for text in &self.networks {
+            let network = networks.find(text).ok();
             match where_bridges_are(&networks, || networks.remove(text).map(drop)) {
-                Ok(()) => output::print(&format!("{text}\n"))?,
+                Ok(()) => {
+                    if let Some(network) = &network {
+                        tell(store.root(), network, "destroy", None);
+                    }
+                    output::print(&format!("{text}\n"))?;
+                }
                 Err(_) if self.force && networks.find(text).is_err() => {}
                 Err(failure) => code = code.max(failure.report()),
             }

@@ -1,22 +1,55 @@
-//! `runion system …`: about the host rather than about images or containers.
+//! `runion system …`: about the host and the whole store rather than about one
+//! image or container.
 
 mod check;
+mod events;
+mod info;
+mod version;
+
+use std::path::PathBuf;
 
 use clap::Subcommand;
 
+use super::image::open_store;
 use crate::failure::Result;
 
-/// Look at what containers need of this host
+/// Look at this host and at the store as a whole
 #[derive(Subcommand)]
 pub enum System {
     Check(check::Check),
+    Events(events::Events),
+    Info(info::Info),
+    Version(version::Version),
+}
+
+/// Those of them that are called alone too.
+#[derive(Subcommand)]
+pub enum Alone {
+    Events(events::Events),
+    Info(info::Info),
+    Version(version::Version),
 }
 
 impl System {
-    /// Runs it.
-    pub fn run(self) -> Result<u8> {
+    /// Runs it, over the store in `root` or the user's own.
+    pub fn run(self, root: Option<PathBuf>) -> Result<u8> {
+        let alone = match self {
+            System::Check(arguments) => return arguments.run(),
+            System::Events(arguments) => Alone::Events(arguments),
+            System::Info(arguments) => Alone::Info(arguments),
+            System::Version(arguments) => Alone::Version(arguments),
+        };
+        alone.run(root)
+    }
+}
+
+impl Alone {
+    /// As [`System::run`].
+    pub fn run(self, root: Option<PathBuf>) -> Result<u8> {
         match self {
-            System::Check(arguments) => arguments.run(),
+            Alone::Events(arguments) => arguments.run(&open_store(root)?),
+            Alone::Info(arguments) => arguments.run(&open_store(root)?),
+            Alone::Version(arguments) => arguments.run(),
         }
     }
 }

@@ -78,6 +78,7 @@ impl Pull {
         let progress = progress::Progress::new(progress::Direction::Pull, look(self.quiet));
         let pulled =
             transfer::pull(store, client, name, platform, &|digest, step| progress.note(digest, step))?;
+        crate::cli::image::tell(store, "pull", &pulled.id, Some(name));
         if self.quiet {
             return output::print(&format!("{}\n", name.canonical()));
         }

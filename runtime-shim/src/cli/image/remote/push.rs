@@ -87,6 +87,7 @@ impl Push {
         let progress = progress::Progress::new(progress::Direction::Push, look(self.quiet));
         let watch = |digest, step| progress.note(digest, step);
         let pushed = transfer::push(store, client, &image.record, name, Pushing { compression }, &watch)?;
+        crate::cli::image::tell(store, "push", &image.id(), Some(name));
         match self.quiet {
             true => output::print(&format!("{}\n", name.canonical())),
             false => {
