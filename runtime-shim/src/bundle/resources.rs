@@ -37,6 +37,30 @@ pub struct Resources {
     pub unified: BTreeMap<String, String>,
 }
 
+impl Resources {
+    /// These with what others say anew.
+    ///
+    /// # Errors
+    /// None that one could meet: both are JSON.
+    pub fn updated(&self, changes: &Resources) -> serde_json::Result<Resources> {
+        let mut value = serde_json::to_value(self)?;
+        replace(&mut value, serde_json::to_value(changes)?);
+        serde_json::from_value(value)
+    }
+}
+
+/// What is not mentioned stays.
+fn replace(value: &mut serde_json::Value, by: serde_json::Value) {
+    match (value, by) {
+        (serde_json::Value::Object(fields), serde_json::Value::Object(changes)) => {
+            for (name, change) in changes {
+                replace(fields.entry(name).or_insert(serde_json::Value::Null), change);
+            }
+        }
+        (value, by) => *value = by,
+    }
+}
+
 /// Whether devices may be used.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -210,4 +234,25 @@ pub struct NetworkPriority {
     pub name: String,
     /// The priority.
     pub priority: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_said_anew_stays() {
+        let memory = |limit, swap| Memory { limit, swap, ..Memory::default() };
+        let shares = |shares| Cpu { shares: Some(shares), ..Cpu::default() };
+        let before = Resources {
+            memory: Some(memory(Some(5), Some(10))),
+            pids: Some(Pids { limit: 7 }),
+            ..Resources::default()
+        };
+        let changes =
+            Resources { memory: Some(memory(Some(6), None)), cpu: Some(shares(2)), ..Resources::default() };
+        let after = before.updated(&changes).unwrap();
+        assert_eq!(after.memory, Some(memory(Some(6), Some(10))));
+        assert_eq!((after.pids, after.cpu), (Some(Pids { limit: 7 }), Some(shares(2))));
+    }
 }

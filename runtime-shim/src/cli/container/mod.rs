@@ -24,8 +24,10 @@ mod rename;
 mod restart;
 mod run;
 mod start;
+mod stats;
 mod stop;
 mod top;
+mod update;
 mod wait;
 
 pub use network::names as network_names;
@@ -59,6 +61,8 @@ pub enum Alone {
     Wait(wait::Wait),
     Rename(rename::Rename),
     Top(top::Top),
+    Stats(stats::Stats),
+    Update(update::Update),
     Port(network::Port),
 }
 
@@ -87,6 +91,8 @@ pub enum Grouped {
     Wait(wait::Wait),
     Rename(rename::Rename),
     Top(top::Top),
+    Stats(stats::Stats),
+    Update(update::Update),
     Port(network::Port),
     Inspect(super::inspect::OfKind),
     Prune(prune::Prune),
@@ -120,6 +126,8 @@ impl Alone {
             Alone::Wait(arguments) => arguments.run(&open_store(root)?),
             Alone::Rename(arguments) => arguments.run(&open_store(root)?),
             Alone::Top(arguments) => arguments.run(&open_store(root)?),
+            Alone::Stats(arguments) => arguments.run(&open_store(root)?),
+            Alone::Update(arguments) => arguments.run(&open_store(root)?),
             Alone::Port(arguments) => arguments.run(&open_store(root)?),
         }
     }
@@ -149,6 +157,8 @@ impl Grouped {
             Grouped::Wait(arguments) => Alone::Wait(arguments),
             Grouped::Rename(arguments) => Alone::Rename(arguments),
             Grouped::Top(arguments) => Alone::Top(arguments),
+            Grouped::Stats(arguments) => Alone::Stats(arguments),
+            Grouped::Update(arguments) => Alone::Update(arguments),
             Grouped::Port(arguments) => Alone::Port(arguments),
             Grouped::Inspect(arguments) => {
                 return arguments.run(&open_store(root)?, super::inspect::Kind::Container);
