@@ -10,6 +10,7 @@ mod image;
 mod inspect;
 mod network;
 mod oci;
+mod space;
 mod system;
 mod try_;
 mod volume;

@@ -1,12 +1,16 @@
 //! `runion ps`.
 
+use std::collections::HashSet;
+
 use clap::Args;
-use layerstore::store::Store;
+use layerstore::store::{Image, Store};
 use serde_json::{Value, json};
 
+use crate::cli::image::find::Layers;
+use crate::cli::{image, space};
 use crate::container::{Containers, Record, Status, Wish};
 use crate::failure::{Failure, Result};
-use crate::output::{Format, shortened, time};
+use crate::output::{Format, shortened, size, time};
 use crate::settle;
 
 /// List containers that run
@@ -43,10 +47,16 @@ pub struct List {
     /// Print ids alone
     #[arg(long, short)]
     quiet: bool,
+
+    /// How much each changed, and how much it sees
+    #[arg(long, short)]
+    size: bool,
 }
 
 const COLUMNS: &str =
     "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
+const WITH_SIZES: &str =
+    "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}\t{{.Size}}";
 const HEADERS: [(&str, &str); 14] = [
     ("ID", "CONTAINER ID"),
     ("Image", "IMAGE"),
@@ -69,7 +79,7 @@ impl List {
     pub fn run(self, store: &Store) -> Result<u8> {
         let format = match (self.format.as_deref(), self.quiet) {
             (None | Some("table"), true) => Format::rows("{{.ID}}")?,
-            (given, _) => Format::parse(given, COLUMNS)?,
+            (given, _) => Format::parse(given, if self.size { WITH_SIZES } else { COLUMNS })?,
         };
         let mut records = Vec::new();
         for container in Containers::open(store.root())?.all()? {
@@ -81,7 +91,9 @@ impl List {
             }
         }
         records.sort_by(|one, other| other.created.cmp(&one.created).then(one.id.cmp(&other.id)));
-        let filters = Filters::parse(&self.filter, &records)?;
+        let filters = Filters::parse(store, &self.filter, &records)?;
+        let names_size = self.format.as_deref().is_some_and(|format| format.contains(".Size"));
+        let mut sizes = (self.size || names_size).then(Sizes::default);
         let last = if self.latest { Some(1) } else { self.last };
         let is_shown = |record: &&Record| {
             self.all || last.is_some() || filters.names_a_status() || record.state.status.is_up()
@@ -90,13 +102,13 @@ impl List {
         let now = time::now();
         let rows: Vec<Value> = shown
             .take(last.unwrap_or(usize::MAX))
-            .map(|record| self.row(store, record, now))
+            .map(|record| self.row(store, record, sizes.as_mut(), now))
             .collect::<Result<_>>()?;
         format.print(&HEADERS, &rows)?;
         Ok(0)
     }
 
-    fn row(&self, store: &Store, record: &Record, now: i64) -> Result<Value> {
+    fn row(&self, store: &Store, record: &Record, sizes: Option<&mut Sizes>, now: i64) -> Result<Value> {
         let created = time::parse(Some(&record.created));
         let words = record.words().join(" ");
         let command = if self.no_trunc { words } else { shortened(&words, 20) };
@@ -105,7 +117,7 @@ impl List {
         let volumes = record.config.mounts.iter().filter(|wish| matches!(wish, Wish::Volume { .. })).count();
         Ok(json!({
             "ID": if self.no_trunc { record.id.as_str() } else { record.short() },
-            "Image": image(record),
+            "Image": image_name(record),
             "Command": format!("\"{command}\""),
             "RunningFor": time::ago(created, now),
             "CreatedAt": time::local(created),
@@ -117,12 +129,12 @@ impl List {
             "Mounts": mounts(record, self.no_trunc),
             "Networks": super::network::names(record).join(","),
             "LocalVolumes": volumes.to_string(),
-            "Size": "0B",
+            "Size": sizes.map_or_else(|| Ok("0B".to_owned()), |sizes| sizes.of(store, record))?,
         }))
     }
 }
 
-fn image(record: &Record) -> String {
+pub fn image_name(record: &Record) -> String {
     match (&record.config.image, &record.config.rootfs) {
         (Some(image), _) => image.name.clone(),
         (None, Some(dir)) => dir.display().to_string(),
@@ -140,7 +152,7 @@ fn mounts(record: &Record, whole: bool) -> String {
 }
 
 /// In docker's words.
-fn status(record: &Record, now: i64) -> String {
+pub fn status(record: &Record, now: i64) -> String {
     let state = &record.state;
     let since = |moment: &Option<String>| {
         time::parse(moment.as_deref()).map_or_else(String::new, |then| time::duration((now - then).max(0)))
@@ -155,19 +167,57 @@ fn status(record: &Record, now: i64) -> String {
     }
 }
 
+/// How much containers changed, and what they see.
+#[derive(Default)]
+struct Sizes {
+    layers: Layers,
+}
+
+impl Sizes {
+    /// `4kB (virtual 1.2MB)`
+    fn of(&mut self, store: &Store, record: &Record) -> Result<String> {
+        let changed = changed(store, record)?;
+        let image = match &record.config.image {
+            Some(image) => image::find::present(store, &image.id)?,
+            None => None,
+        };
+        // A directory's files, or an image that is gone, are not counted.
+        let seen = image.map_or(Ok(0), |image| self.layers.size(store, &image))?;
+        Ok(format!("{} (virtual {})", size::human(changed), size::human(seen + changed)))
+    }
+}
+
+/// Bytes of what a container changed.
+pub fn changed(store: &Store, record: &Record) -> Result<u64> {
+    let container = Containers::open(store.root())?.find(&record.id);
+    // One that goes meanwhile has nothing any more.
+    Ok(container.map_or(0, |container| space::of(&container.upper())))
+}
+
+/// Ids of the image that was named and of all that were built upon it.
+fn descendants(store: &Store, text: &str) -> Result<HashSet<String>> {
+    let Some(ancestor) = image::find::present(store, text)? else { return Ok(HashSet::new()) };
+    let layers = &ancestor.record.layers;
+    let is_one = |image: &Image| {
+        image.id() == ancestor.id() || (!layers.is_empty() && image.record.layers.starts_with(layers))
+    };
+    Ok(store.images()?.iter().filter(|image| is_one(image)).map(|image| image.id().to_string()).collect())
+}
+
 /// Which containers are meant: of several filters of one kind one must hold, of
 /// labels all; and of different kinds all.
 struct Filters {
     wanted: Vec<(String, String)>,
     before: Option<String>,
     since: Option<String>,
+    /// Of which images, if that was asked.
+    images: Option<HashSet<String>>,
 }
 
 impl Filters {
-    fn parse(filters: &[String], records: &[Record]) -> Result<Filters> {
-        let known =
-            ["id", "name", "label", "status", "exited", "ancestor", "before", "since", "volume", "network"];
-        let mut found = Filters { wanted: Vec::new(), before: None, since: None };
+    fn parse(store: &Store, filters: &[String], records: &[Record]) -> Result<Filters> {
+        let known = ["id", "name", "label", "status", "exited", "before", "since", "volume", "network"];
+        let mut found = Filters { wanted: Vec::new(), before: None, since: None, images: None };
         let created = |text: &str| {
             let is_it = |record: &&Record| record.name == text || record.id.starts_with(text);
             records
@@ -180,6 +230,9 @@ impl Filters {
             match filter.split_once('=') {
                 Some(("before", text)) => found.before = Some(created(text)?),
                 Some(("since", text)) => found.since = Some(created(text)?),
+                Some(("ancestor", text)) => {
+                    found.images.get_or_insert_default().extend(descendants(store, text)?);
+                }
                 Some((key, value)) if known.contains(&key) => {
                     found.wanted.push((key.to_owned(), value.to_owned()));
                 }
@@ -196,7 +249,10 @@ impl Filters {
     fn apply(&self, record: &Record) -> bool {
         let in_time = self.before.as_ref().is_none_or(|moment| record.created < *moment)
             && self.since.as_ref().is_none_or(|moment| record.created > *moment);
+        let id = record.config.image.as_ref().map(|image| &image.id);
+        let of_image = self.images.as_ref().is_none_or(|images| id.is_some_and(|id| images.contains(id)));
         in_time
+            && of_image
             && self.wanted.iter().all(|(key, value)| {
                 let same = self.wanted.iter().filter(|(other, _)| other == key && key != "label");
                 same.clone().any(|(key, value)| holds(record, key, value))
@@ -215,10 +271,6 @@ fn holds(record: &Record, key: &str, value: &str) -> bool {
             Some((key, value)) => record.config.labels.get(key).is_some_and(|known| known == value),
             None => record.config.labels.contains_key(value),
         },
-        "ancestor" => record.config.image.as_ref().is_some_and(|image| {
-            let short = image.name.rsplit_once(':').map_or(image.name.as_str(), |(name, _)| name);
-            image.name == value || short == value || image.id.trim_start_matches("sha256:").starts_with(value)
-        }),
         "volume" => record.config.mounts.iter().any(|wish| match wish {
             Wish::Volume { name, destination, .. } => name == value || destination.as_os_str() == value,
             Wish::Mount(mount) => {

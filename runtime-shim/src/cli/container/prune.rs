@@ -3,9 +3,9 @@
 use clap::Args;
 use layerstore::store::Store;
 
-use crate::cli::ask;
+use crate::cli::{ask, space};
 use crate::container::{Containers, Record};
-use crate::failure::{Context, Failure, Result};
+use crate::failure::{Failure, Result};
 use crate::output::{self, size, time};
 use crate::{removal, settle};
 
@@ -25,56 +25,75 @@ pub struct Prune {
 impl Prune {
     /// Asks, removes, and says what.
     pub fn run(self, store: &Store) -> Result<u8> {
-        let filters = self.filters()?;
+        let filters = filters(&self.filter)?;
         if !self.force && !ask::whether("all stopped containers")? {
             return output::print("Total reclaimed space: 0B\n").map(|()| 0);
         }
-        let containers = Containers::open(store.root())?;
-        let (mut said, mut bytes) = (String::new(), 0);
-        for container in containers.all()? {
-            let record = settle::read(&container)?;
-            if record.state.status.is_up() || !filters.iter().all(|filter| filter.holds(&record)) {
-                continue;
-            }
-            let locked = container.lock()?;
-            let record = locked.read()?;
-            // Started meanwhile, or about to be.
-            if record.state.status.is_up() || container.is_alive()? {
-                continue;
-            }
-            bytes += space(container.dir())?;
-            removal::remove(&locked, &record)?;
-            said.push_str(&format!("{}\n", record.id));
-        }
-        for dir in containers.abandoned()? {
-            bytes += space(&dir)?;
-            removal::remove_directory(&dir)?;
-        }
-        if !said.is_empty() {
-            output::print(&format!("Deleted Containers:\n{said}\n"))?;
-        }
-        output::print(&format!("Total reclaimed space: {}\n", size::human_sum(bytes)))?;
+        let (said, bytes) = prune(store, &filters)?;
+        output::print(&format!("{said}Total reclaimed space: {}\n", size::human_sum(bytes)))?;
         Ok(0)
-    }
-
-    fn filters(&self) -> Result<Vec<Filter>> {
-        let now = time::now();
-        self.filter
-            .iter()
-            .map(|filter| match filter.split_once('=') {
-                Some(("until", moment)) => Ok(Filter::Until(time::moment(moment, now)?)),
-                Some(("label", label)) => Ok(Filter::Label { label: label.to_owned(), wanted: true }),
-                Some(("label!", label)) => Ok(Filter::Label { label: label.to_owned(), wanted: false }),
-                _ => Err(Failure::as_docker(format!("Invalid filter '{filter}'"))),
-            })
-            .collect()
     }
 }
 
+/// Removes what does not run, and what killed commands left. Gives docker's words
+/// about it, and its bytes.
+pub fn prune(store: &Store, filters: &[Filter]) -> Result<(String, u64)> {
+    let containers = Containers::open(store.root())?;
+    let (mut said, mut bytes) = (String::new(), 0);
+    for container in containers.all()? {
+        let record = match settle::read(&container) {
+            Ok(record) => record,
+            Err(_gone) if !container.dir().exists() => continue,
+            Err(failure) => return Err(failure),
+        };
+        if record.state.status.is_up() || !filters.iter().all(|filter| filter.holds(&record)) {
+            continue;
+        }
+        let locked = container.lock()?;
+        let record = locked.read()?;
+        // Started meanwhile, or about to be.
+        if record.state.status.is_up() || container.is_alive()? {
+            continue;
+        }
+        bytes += space::on_disk(container.dir());
+        removal::remove(&locked, &record)?;
+        said.push_str(&format!("{}\n", record.id));
+    }
+    for dir in containers.abandoned()? {
+        bytes += space::on_disk(&dir);
+        removal::remove_directory(&dir)?;
+    }
+    if !said.is_empty() {
+        said = format!("Deleted Containers:\n{said}\n");
+    }
+    Ok((said, bytes))
+}
+
+/// What was written as filters of containers to prune.
+pub fn filters(written: &[String]) -> Result<Vec<Filter>> {
+    let now = time::now();
+    written
+        .iter()
+        .map(|filter| match filter.split_once('=') {
+            Some(("until", moment)) => Ok(Filter::Until(time::moment(moment, now)?)),
+            Some(("label", label)) => Ok(Filter::Label { label: label.to_owned(), wanted: true }),
+            Some(("label!", label)) => Ok(Filter::Label { label: label.to_owned(), wanted: false }),
+            _ => Err(Failure::as_docker(format!("Invalid filter '{filter}'"))),
+        })
+        .collect()
+}
+
 /// A condition.
-enum Filter {
+pub enum Filter {
+    /// Made before this second.
     Until(i64),
-    Label { label: String, wanted: bool },
+    /// With such a label, or without.
+    Label {
+        /// `KEY` or `KEY=VALUE`.
+        label: String,
+        /// Whether it has to be there.
+        wanted: bool,
+    },
 }
 
 impl Filter {
@@ -93,21 +112,4 @@ impl Filter {
             }
         }
     }
-}
-
-/// Bytes of all files of a directory.
-fn space(dir: &std::path::Path) -> Result<u64> {
-    use std::os::unix::fs::MetadataExt;
-    let context = || format!("cannot look at {}", dir.display());
-    let mut bytes = 0;
-    for entry in std::fs::read_dir(dir).context(context)? {
-        let entry = entry.context(context)?;
-        let Ok(stat) = entry.metadata() else { continue };
-        bytes += stat.blocks() * 512;
-        // What another user's container keeps to itself is not counted.
-        if stat.is_dir() {
-            bytes += space(&entry.path()).unwrap_or(0);
-        }
-    }
-    Ok(bytes)
 }

@@ -7,15 +7,18 @@ use serde_json::{Value, json};
 
 use super::filter::{Filter, Known};
 use super::find::Layers;
+use super::users::Users;
 use super::{Ids, tree};
 use crate::failure::{Failure, Result};
 use crate::output::{Format, size, time};
 
 /// List images, newest first
 #[derive(Args)]
-#[command(after_help = "Fields of --format: .Repository .Tag .ID .Digest .CreatedSince .CreatedAt .Size\n\
+#[command(
+    after_help = "Fields of --format: .Repository .Tag .ID .Digest .CreatedSince .CreatedAt .Size .Containers\n\
 Filters: dangling=true|false, label=KEY[=VALUE], label!=KEY[=VALUE], reference=PATTERN, before=IMAGE, \
-since=IMAGE, until=MOMENT")]
+since=IMAGE, until=MOMENT"
+)]
 pub struct List {
     /// Show all images: there are no intermediate ones, so this changes nothing
     #[arg(long, short)]
@@ -102,13 +105,18 @@ impl List {
         images.sort_by_key(|known| {
             (std::cmp::Reverse(known.age()), known.image.names.first().cloned(), known.image.id())
         });
-        let (mut rows, mut layers, now) = (Vec::new(), Layers::default(), time::now());
-        let needs_digests =
-            self.digests || self.format.as_deref().is_some_and(|format| format.contains(".Digest"));
+        let (mut rows, mut layers) = (Vec::new(), Layers::default());
+        let asks = |field| self.format.as_deref().is_some_and(|format| format.contains(field));
+        // Reading all containers is for who asks.
+        let users = match asks(".Containers") || asks("json") {
+            true => Users::find(store)?,
+            false => Users::default(),
+        };
+        let needs_digests = self.digests || asks(".Digest");
         for known in &images {
             let bytes = layers.size(store, &known.image)?;
             for name in names(known, needs_digests) {
-                rows.push(row(known, &name, bytes, now, Ids::truncated_unless(self.no_trunc)));
+                rows.push(row(known, &users, &name, bytes, Ids::truncated_unless(self.no_trunc)));
             }
         }
         format.print(&HEADERS, &rows)?;
@@ -155,8 +163,8 @@ fn names(known: &Known, needs_digests: bool) -> Vec<[String; 3]> {
     lines
 }
 
-fn row(known: &Known, [repository, tag, digest]: &[String; 3], bytes: u64, now: i64, ids: Ids) -> Value {
-    let id = known.image.id();
+fn row(known: &Known, users: &Users, [repository, tag, digest]: &[String; 3], bytes: u64, ids: Ids) -> Value {
+    let (id, now) = (known.image.id(), time::now());
     json!({
         "Repository": repository,
         "Tag": tag,
@@ -168,7 +176,7 @@ fn row(known: &Known, [repository, tag, digest]: &[String; 3], bytes: u64, now: 
         "VirtualSize": size::human(bytes),
         "SharedSize": "N/A",
         "UniqueSize": "N/A",
-        "Containers": "N/A",
+        "Containers": users.count(&id).to_string(),
         "Platform": known.config.platform().to_string(),
     })
 }

@@ -6,7 +6,7 @@
 mod df;
 pub mod diff;
 pub mod export;
-mod filter;
+pub mod filter;
 pub mod find;
 mod fsck;
 mod history;
@@ -14,13 +14,14 @@ mod import;
 pub mod inspect;
 mod list;
 mod load;
-mod prune;
+pub mod prune;
 pub mod remote;
 mod remove;
 mod save;
 pub mod sink;
 mod tag;
 mod tree;
+pub mod users;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

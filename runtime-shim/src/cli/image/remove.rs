@@ -6,6 +6,8 @@ use layerstore::reference::Reference;
 use layerstore::store::{Image, Store, short};
 
 use super::find::{self, Named};
+use super::tell;
+use super::users::Users;
 use crate::failure::{Failure, Result};
 use crate::output;
 
@@ -32,8 +34,9 @@ impl Remove {
     pub fn run(self, store: &Store) -> Result<u8> {
         let (mut failures, mut only_missing) = (Vec::new(), true);
         let mut removed_one = false;
+        let users = Users::find(store)?;
         for text in &self.images {
-            match self.remove(store, text) {
+            match self.remove(store, &users, text) {
                 Ok(Done { said, removed }) => {
                     removed_one |= removed;
                     output::print(&said)?;
@@ -54,7 +57,7 @@ impl Remove {
         Ok(if self.force && only_missing { 0 } else { code })
     }
 
-    fn remove(&self, store: &Store, text: &str) -> Result<Done, Refused> {
+    fn remove(&self, store: &Store, users: &Users, text: &str) -> Result<Done, Refused> {
         let Some(image) = find::present(store, text)? else {
             return Err(Refused { failure: find::no_such_image(text), is_missing: true });
         };
@@ -62,7 +65,11 @@ impl Remove {
             Named::Name(name) => {
                 if image.names.len() > 1 {
                     store.untag(&name)?;
+                    tell(store, "untag", &image.id(), Some(&name));
                     return Ok(Done { said: untagged([&name]), removed: false });
+                }
+                if !self.force {
+                    users.check_name(&image, &name.to_string())?;
                 }
             }
             Named::Digest(digest) => {
@@ -72,9 +79,16 @@ impl Remove {
                     return Ok(Done { said: untagged([&name]), removed: false });
                 }
             }
-            Named::Id => self.check_names(&image)?,
+            Named::Id => {
+                self.check_names(&image)?;
+                users.check_image(&image.id(), self.force)?;
+            }
         }
-        removed(store, &image)
+        match users.count(&image.id()) {
+            0 => removed(store, &image),
+            // Its files are its containers' as well.
+            _ => unnamed(store, &image),
+        }
     }
 
     /// By its id an image goes with its names, if these are one at most.
@@ -117,6 +131,18 @@ impl From<layerstore::Error> for Refused {
     }
 }
 
+/// Takes all names away, and leaves the image.
+fn unnamed(store: &Store, image: &Image) -> Result<Done, Refused> {
+    for name in &image.names {
+        store.untag(name)?;
+        tell(store, "untag", &image.id(), Some(name));
+    }
+    for digest in &image.record.digests {
+        store.forget_digest(image.id(), digest)?;
+    }
+    Ok(Done { said: untagged(&names_of(image)), removed: false })
+}
+
 fn removed(store: &Store, image: &Image) -> Result<Done, Refused> {
     match store.remove_image(image.id()) {
         Ok(()) => {}
@@ -129,6 +155,10 @@ fn removed(store: &Store, image: &Image) -> Result<Done, Refused> {
         }
         Err(error) => return Err(error.into()),
     }
+    for name in &image.names {
+        tell(store, "untag", &image.id(), Some(name));
+    }
+    tell(store, "delete", &image.id(), None);
     let names = untagged(&names_of(image));
     Ok(Done { said: format!("{names}Deleted: {}\n", image.id()), removed: true })
 }

@@ -6,7 +6,7 @@ mod connect;
 mod create;
 pub mod inspect;
 mod list;
-mod prune;
+pub mod prune;
 mod remove;
 
 use std::path::{Path, PathBuf};

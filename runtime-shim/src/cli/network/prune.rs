@@ -28,40 +28,48 @@ pub struct Prune {
 impl Prune {
     /// Asks, removes, and says what.
     pub fn run(self, store: &Store) -> Result<u8> {
-        let now = time::now();
-        for filter in &self.filter {
-            means(filter, None, now)?;
-        }
+        check(&self.filter)?;
         if !self.force && !ask::whether("all custom networks not used by at least one container")? {
             return Ok(0);
         }
-        let networks = Networks::open(store.root())?;
-        sweep(store, &networks)?;
-        let chosen = |network: &Network| {
-            self.filter.iter().all(|filter| means(filter, Some(network), now).unwrap_or(false))
-        };
-        let before = networks.existing()?;
-        where_bridges_are(&networks, || networks.prune(&chosen).map(drop))?;
-        let after = networks.existing()?;
-        let removed: Vec<_> = before.into_iter().filter(|network| !after.contains(network)).collect();
-        for network in &removed {
-            tell(store.root(), network, "destroy", None);
-        }
-        let names: String = removed.iter().map(|network| format!("{}\n", network.name)).collect();
-        if !names.is_empty() {
-            output::print(&format!("Deleted Networks:\n{names}\n"))?;
-        }
-        // An ordinary user's networks are held by a process, which nobody needs now.
-        let mut is_used = false;
-        for network in &after {
-            is_used |= !networks.leases(network)?.is_empty();
-        }
-        match is_used {
-            true => {}
-            false => network::holder::stop(&networks)?,
-        }
+        output::print(&prune(store, &self.filter)?)?;
         Ok(0)
     }
+}
+
+/// Whether these are filters of networks to prune.
+pub fn check(filters: &[String]) -> Result<()> {
+    filters.iter().try_for_each(|filter| means(filter, None, time::now()).map(drop))
+}
+
+/// Removes networks that no container is on; gives docker's words about them.
+pub fn prune(store: &Store, filters: &[String]) -> Result<String> {
+    let now = time::now();
+    let networks = Networks::open(store.root())?;
+    sweep(store, &networks)?;
+    let chosen =
+        |network: &Network| filters.iter().all(|filter| means(filter, Some(network), now).unwrap_or(false));
+    let before = networks.existing()?;
+    where_bridges_are(&networks, || networks.prune(&chosen).map(drop))?;
+    let after = networks.existing()?;
+    let removed: Vec<_> = before.into_iter().filter(|network| !after.contains(network)).collect();
+    for network in &removed {
+        tell(store.root(), network, "destroy", None);
+    }
+    // An ordinary user's networks are held by a process, which nobody needs now.
+    let mut is_used = false;
+    for network in &after {
+        is_used |= !networks.leases(network)?.is_empty();
+    }
+    match is_used {
+        true => {}
+        false => network::holder::stop(&networks)?,
+    }
+    let names: String = removed.iter().map(|network| format!("{}\n", network.name)).collect();
+    Ok(match names.is_empty() {
+        true => names,
+        false => format!("Deleted Networks:\n{names}\n"),
+    })
 }
 
 /// Whether a filter holds; without a network, whether it is one.

@@ -2,8 +2,10 @@
 //! image or container.
 
 mod check;
+mod df;
 mod events;
 mod info;
+mod prune;
 mod version;
 
 use std::path::PathBuf;
@@ -17,8 +19,10 @@ use crate::failure::Result;
 #[derive(Subcommand)]
 pub enum System {
     Check(check::Check),
+    Df(df::Df),
     Events(events::Events),
     Info(info::Info),
+    Prune(prune::Prune),
     Version(version::Version),
 }
 
@@ -35,6 +39,8 @@ impl System {
     pub fn run(self, root: Option<PathBuf>) -> Result<u8> {
         let alone = match self {
             System::Check(arguments) => return arguments.run(),
+            System::Df(arguments) => return arguments.run(&open_store(root)?),
+            System::Prune(arguments) => return arguments.run(&open_store(root)?),
             System::Events(arguments) => Alone::Events(arguments),
             System::Info(arguments) => Alone::Info(arguments),
             System::Version(arguments) => Alone::Version(arguments),

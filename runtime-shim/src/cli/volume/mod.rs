@@ -6,7 +6,7 @@ mod create;
 mod filter;
 pub mod inspect;
 mod list;
-mod prune;
+pub mod prune;
 mod remove;
 
 use std::path::PathBuf;

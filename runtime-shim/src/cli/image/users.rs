@@ -1,0 +1,109 @@
+//! Which containers are of which image.
+
+use std::collections::HashMap;
+
+use layerstore::digest::Digest;
+use layerstore::store::{Image, Store, short};
+
+use crate::container::Containers;
+use crate::failure::{Failure, Result};
+use crate::settle;
+
+/// Containers by image.
+#[derive(Debug, Default)]
+pub struct Users(HashMap<String, Vec<User>>);
+
+/// A container of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct User {
+    /// What is shown of its id.
+    id: String,
+    is_up: bool,
+}
+
+impl Users {
+    /// All of them.
+    pub fn find(store: &Store) -> Result<Users> {
+        let mut users = Users::default();
+        for container in Containers::open(store.root())?.all()? {
+            let record = match settle::read(&container) {
+                Ok(record) => record,
+                Err(_gone) if !container.dir().exists() => continue,
+                Err(failure) => return Err(failure),
+            };
+            let Some(image) = &record.config.image else { continue };
+            let user = User { id: record.short().to_owned(), is_up: record.state.status.is_up() };
+            users.0.entry(image.id.clone()).or_default().push(user);
+        }
+        Ok(users)
+    }
+
+    fn of(&self, id: &Digest) -> &[User] {
+        self.0.get(&id.to_string()).map_or(&[], Vec::as_slice)
+    }
+
+    /// How many are of this image.
+    pub fn count(&self, id: &Digest) -> usize {
+        self.of(id).len()
+    }
+
+    /// Why an image may not lose its only name, in docker's words.
+    pub fn check_name(&self, image: &Image, name: &str) -> Result<()> {
+        let id = image.id();
+        let Some(user) = self.of(&id).first() else { return Ok(()) };
+        Err(Failure::as_docker(format!(
+            "conflict: unable to remove repository reference \"{name}\" (must force) - container {} is using its \
+             referenced image {}",
+            user.id,
+            short(&id)
+        ))
+        .hint("-f takes the name away and leaves the image to its containers"))
+    }
+
+    /// Why an image may not be removed, in docker's words; of one whose
+    /// containers are all stopped that can be forced.
+    pub fn check_image(&self, id: &Digest, force: bool) -> Result<()> {
+        let users = self.of(id);
+        let unable = |how: &str, why: String| {
+            Err(Failure::as_docker(format!("conflict: unable to delete {} ({how}) - {why}", short(id))))
+        };
+        match (users.iter().find(|user| user.is_up), users.first()) {
+            (Some(user), _) => {
+                let why = format!("image is being used by running container {}", user.id);
+                unable("cannot be forced", why)
+            }
+            (None, Some(user)) if !force => {
+                let why = format!("image is being used by stopped container {}", user.id);
+                unable("must be forced", why)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn running_ones_come_first() {
+        let id: Digest = format!("sha256:{}", "ab".repeat(32)).parse().unwrap();
+        let user = |id: &str, is_up| User { id: id.to_owned(), is_up };
+        let users = |list: Vec<User>| Users(HashMap::from([(id.to_string(), list)]));
+        let said = |users: &Users, force| {
+            users.check_image(&id, force).map_err(|failure| failure.message().to_owned())
+        };
+        let stopped = users(vec![user("one", false)]);
+        assert_eq!(
+            said(&stopped, false).unwrap_err(),
+            "conflict: unable to delete abababababab (must be forced) - image is being used by stopped container one"
+        );
+        assert_eq!(said(&stopped, true), Ok(()));
+        let both = users(vec![user("one", false), user("two", true)]);
+        let expected = "conflict: unable to delete abababababab (cannot be forced) - image is being used by running \
+                        container two";
+        assert_eq!((said(&both, true), said(&both, false)), (Err(expected.into()), Err(expected.into())));
+        assert_eq!(said(&Users::default(), false), Ok(()));
+        assert_eq!((both.count(&id), Users::default().count(&id)), (2, 0));
+    }
+}
