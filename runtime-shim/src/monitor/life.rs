@@ -17,7 +17,7 @@ use super::{Answer, address, launching};
 use crate::cgroup::Group;
 use crate::container::{Container, Lifetime, Locked, Record, RestartPolicy, Status, absent_is_fine};
 use crate::events;
-use crate::failure::{Context, Failure, OURS, Result};
+use crate::failure::{Context, Failure, Result};
 use crate::network::Reserved;
 use crate::output::time;
 use crate::rootfs::Rootfs;

@@ -75,7 +75,9 @@ impl Run {
         // The monitor removes it, if there was one that came so far.
         let removed_by_us = |failure: Failure| {
             if flags.rm && container.dir().exists() {
-                removal::discard(&container).unwrap_or_else(|second| drop(second.report()));
+                if let Err(second) = removal::discard(&container) {
+                    second.report();
+                }
             }
             failure
         };
