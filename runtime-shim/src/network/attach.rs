@@ -325,6 +325,7 @@ fn configure(network: &Network, lease: &Lease, number: usize) -> Result<()> {
     }
     links.raise(link.index).context(context)?;
     links.settle(name).context(context)?;
+    links.settle_addresses(link.index).context(context)?;
     for (_, pool) in addresses.iter().filter(|_| !network.internal) {
         // Of several networks the first is the way out; the next takes over
         // when the container leaves it.

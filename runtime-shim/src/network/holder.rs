@@ -9,6 +9,7 @@
 //! ```text
 //! STORE/networks/.holder    the holder's process id; locked (flock) as long as it lives
 //! STORE/networks/.pasta     pasta's process id, which does not see the holder's end
+//! STORE/networks/.pasta-lock     locked as long as pasta lives
 //! ```
 //! The way out is `slirp4netns`, else `pasta`, programs that speak for the
 //! namespace from outside. The host's 127.0.0.1 is not there through either.
@@ -43,6 +44,9 @@ const MTU: &str = "65520";
 
 /// Between two looks at a holder that is beginning or ending.
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
+
+/// As many are enough for a pasta to begin or to end.
+const LOOKS: u32 = 1000;
 
 /// The namespaces of a store's networks.
 #[derive(Debug)]
@@ -145,34 +149,34 @@ pub fn stop(networks: &Networks) -> Result<()> {
         }
         std::thread::sleep(PAUSE);
     }
-    end_pasta(networks).context(context)
+    end_pasta(networks).map(drop).context(context)
 }
 
 fn pasta_file(networks: &Networks) -> PathBuf {
     networks.dir().join(".pasta")
 }
 
-/// Ends the store's pasta, if there is one.
-fn end_pasta(networks: &Networks) -> io::Result<()> {
-    let file = pasta_file(networks);
-    let text = match fs::read_to_string(&file) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        text => text?,
-    };
-    if let Some(pid) = text.trim().parse().ok().and_then(Pid::from_raw) {
-        match pidfd_open(pid, PidfdFlags::empty()) {
-            Err(Errno::SRCH) => {}
-            process => {
-                let process = process?;
-                // The number may be another's by now: `passt.avx2` and the like are it.
-                let name = fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero()));
-                if name.is_ok_and(|name| name.starts_with("pas")) {
-                    pidfd_send_signal(&process, Signal::TERM)?;
-                }
+/// Ends the store's pasta, if there is one, and keeps others from having one as
+/// long as what it gives is open. Pasta has it open too.
+fn end_pasta(networks: &Networks) -> io::Result<File> {
+    let lock = open(&networks.dir().join(".pasta-lock"))?;
+    let mut looks = 0..LOOKS;
+    while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        looks.next().ok_or(io::ErrorKind::TimedOut)?;
+        // One that is just beginning has not written its number yet.
+        let text = fs::read_to_string(pasta_file(networks)).unwrap_or_default();
+        if let Some(pid) = text.trim().parse().ok().and_then(Pid::from_raw) {
+            match pidfd_open(pid, PidfdFlags::empty()) {
+                Err(Errno::SRCH) => {}
+                process => pidfd_send_signal(process?, Signal::KILL)?,
             }
         }
+        std::thread::sleep(PAUSE);
     }
-    fs::remove_file(&file)
+    match fs::remove_file(pasta_file(networks)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(lock),
+        removed => removed.map(|()| lock),
+    }
 }
 
 fn file(networks: &Networks) -> PathBuf {
@@ -220,7 +224,7 @@ fn start(networks: &Networks, mut lock: File, ids: &Plan) -> Result<Holder> {
     let context = || "cannot make a network namespace for containers".to_owned();
     // Of a holder that was killed.
     lock.set_len(0).context(context)?;
-    end_pasta(networks).context(context)?;
+    let pasta = end_pasta(networks).context(context)?;
     let (mapped, mut map) = pipe().context(context)?;
     let (mut ready, report) = pipe().context(context)?;
     // As long as the holder lives the writing end is open; then the way out ends.
@@ -238,7 +242,7 @@ fn start(networks: &Networks, mut lock: File, ids: &Plan) -> Result<Holder> {
         .write_maps(pid)
         .and_then(|()| map.write_all(b"m").context(context))
         .and_then(|()| ready.read_exact(&mut [0]).context(context))
-        .and_then(|()| open_way_out(networks, pid, ended))
+        .and_then(|()| open_way_out(networks, pid, ended, pasta))
         .and_then(|way_out| {
             let word = if way_out == WayOut::Open { "open" } else { "closed" };
             writeln!(lock, "{} {word}", pid.as_raw_nonzero()).context(context)?;
@@ -284,7 +288,7 @@ fn pipe() -> rustix::io::Result<(File, File)> {
 }
 
 /// Starts the program by which others are reached, if there is one.
-fn open_way_out(networks: &Networks, holder: Pid, ended: File) -> Result<WayOut> {
+fn open_way_out(networks: &Networks, holder: Pid, ended: File, pasta: File) -> Result<WayOut> {
     let pid = holder.as_raw_nonzero().to_string();
     let (mut ready, report) = pipe().context(|| "cannot make a pipe".to_owned())?;
     // It ends when its standard input does, and says on its output that it has begun.
@@ -297,7 +301,7 @@ fn open_way_out(networks: &Networks, holder: Pid, ended: File) -> Result<WayOut>
         .process_group(0)
         .spawn();
     match slirp {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => open_by_pasta(networks, &pid),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => open_by_pasta(networks, &pid, pasta),
         started => {
             started.context(|| "cannot start slirp4netns".to_owned())?;
             ready.read_exact(&mut [0]).map(|()| WayOut::Open).map_err(|_ended| {
@@ -308,29 +312,35 @@ fn open_way_out(networks: &Networks, holder: Pid, ended: File) -> Result<WayOut>
     }
 }
 
-fn open_by_pasta(networks: &Networks, holder: &str) -> Result<WayOut> {
+/// Pasta in the foreground: in the background it would let go of its output,
+/// which is the lock by which the next one knows that it is there.
+fn open_by_pasta(networks: &Networks, holder: &str, lock: File) -> Result<WayOut> {
+    let context = || "cannot start pasta".to_owned();
     let name_server = NAME_SERVER.to_string();
-    // It goes to the background when it is ready.
     let pasta = Command::new("pasta")
-        .args(["--config-net", "--quiet", "--no-map-gw", "--ipv4-only", "--mtu", MTU])
+        .args(["--foreground", "--config-net", "--quiet", "--no-map-gw", "--ipv4-only", "--mtu", MTU])
         .args(["-t", "none", "-u", "none", "-T", "none", "-U", "none"])
         .args(["--dns-forward", &name_server, "--pid"])
         .arg(pasta_file(networks))
         .arg(holder)
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
+        .stdout(lock)
+        .stderr(Stdio::null())
         .process_group(0)
-        .output();
-    match pasta {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(WayOut::Closed),
-        done => {
-            let done = done.context(|| "cannot start pasta".to_owned())?;
-            let said = String::from_utf8_lossy(&done.stderr);
-            match done.status.success() {
-                true => Ok(WayOut::Open),
-                false => Err(Failure::new(format!("pasta: {}", said.trim()))),
-            }
+        .spawn();
+    let mut pasta = match pasta {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(WayOut::Closed),
+        started => started.context(context)?,
+    };
+    // It writes its number when it is ready.
+    while fs::read_to_string(pasta_file(networks)).is_ok_and(|text| text.is_empty())
+        || !pasta_file(networks).exists()
+    {
+        if pasta.try_wait().context(context)?.is_some() {
+            return Err(Failure::new("pasta cannot connect the containers' network namespace")
+                .hint(format!("`pasta --foreground --config-net --ipv4-only {holder}` says why")));
         }
+        std::thread::sleep(PAUSE);
     }
+    Ok(WayOut::Open)
 }

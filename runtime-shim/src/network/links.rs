@@ -31,6 +31,8 @@ const VETH_PEER: u16 = 1;
 const UP: u32 = libc::IFF_UP as u32;
 /// if_addr.h: usable at once, without asking the neighbours.
 const NO_DUPLICATE_DETECTION: u8 = 2;
+/// Not usable yet.
+const TENTATIVE: u8 = 0x40;
 
 /// Kernels before 6.8 may take a second, in which a start is better not held up.
 const LOOKS: u32 = 25;
@@ -253,13 +255,29 @@ impl Links {
         Ok(subnets)
     }
 
-    /// The addresses of this namespace's links, with their networks.
-    pub fn addresses(&mut self) -> Result<Vec<(u32, IpAddr, u8)>, Errno> {
-        let mut addresses = Vec::new();
-        let message = Message::new(libc::RTM_GETADDR, flags::DUMP, &[0; ADDRESS]);
-        self.socket.ask(message, |_kind, body| addresses.extend(parse_address(body)))?;
-        Ok(addresses)
+    /// Waits until a link answers for all of its addresses, as [`Links::settle`]
+    /// waits for the link: those of IPv6 come up on the kernel's own time too.
+    /// Addresses on the link alone take a second and are not waited for.
+    pub fn settle_addresses(&mut self, index: u32) -> Result<(), Errno> {
+        for _ in 0..LOOKS {
+            let mut waiting = false;
+            let message = Message::new(libc::RTM_GETADDR, flags::DUMP, &[0; ADDRESS]);
+            self.socket.ask(message, |_kind, body| waiting |= is_waited_for(body, index))?;
+            if !waiting {
+                break;
+            }
+            std::thread::sleep(PAUSE);
+        }
+        Ok(())
     }
+}
+
+/// Whether an answer tells of an address of this link that is not usable yet.
+fn is_waited_for(body: &[u8], index: u32) -> bool {
+    let (Some([_family, _length, state, scope]), Some(of)) = (array(body, 0), array(body, 4)) else {
+        return false;
+    };
+    u32::from_ne_bytes(of) == index && state & TENTATIVE != 0 && scope == libc::RT_SCOPE_UNIVERSE
 }
 
 const MAKE: u16 = flags::ACK | flags::CREATE | flags::EXCL;
@@ -294,16 +312,6 @@ fn parse_link(body: &[u8]) -> Option<Link> {
         }
     }
     Some(found)
-}
-
-fn parse_address(body: &[u8]) -> Option<(u32, IpAddr, u8)> {
-    let [_family, length, _flags, _scope] = array(body, 0)?;
-    let index = u32::from_ne_bytes(array(body, 4)?);
-    // A point-to-point link's IFA_ADDRESS is the other side.
-    let of = |wanted| {
-        attributes(body, ADDRESS).find(|(kind, _)| *kind == wanted).and_then(|(_, value)| address(value))
-    };
-    Some((index, of(libc::IFA_LOCAL).or_else(|| of(libc::IFA_ADDRESS))?, length))
 }
 
 fn parse_route(body: &[u8]) -> Option<Subnet> {

@@ -11,14 +11,22 @@ use crate::sandbox::Identity;
 use crate::sandbox::identity::Plan;
 use crate::sys::{Namespaces, Side};
 
-const USER: u32 = 41_234;
+/// A user of each test's own: nobody else's processes are to be waited for.
+fn user_id() -> u32 {
+    40_000 + std::process::id() % 20_000
+}
+
 const DIR: &str = "RUNION_TEST_USER";
 const ROLE: &str = "RUNION_TEST_ROLE";
 
 /// Starts this test binary as the user, with these programs to be found.
 fn as_user(host: &Host, role: &str, programs: &Path) -> Child {
     Command::new("/usr/bin/setpriv")
-        .args([format!("--reuid={USER}"), format!("--regid={USER}"), "--clear-groups".to_owned()])
+        .args([
+            format!("--reuid={0}", user_id()),
+            format!("--regid={0}", user_id()),
+            "--clear-groups".to_owned(),
+        ])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "--nocapture", "network::tests::rootless::user"])
         .env(DIR, &host.dir)
@@ -65,8 +73,8 @@ fn prepared(host: &Host, programs: &[&str]) -> Option<(OwnedFd, PathBuf)> {
     let tunnel = host.dir.join("tun");
     run(&format!("mknod -m 666 {} c 10 200", tunnel.display()));
     run(&format!("mount --bind {} /dev/net/tun", tunnel.display()));
-    chown(&host.dir, Some(USER), Some(USER)).unwrap();
-    chown(host.dir.join("networks"), Some(USER), Some(USER)).unwrap();
+    chown(&host.dir, Some(user_id()), Some(user_id())).unwrap();
+    chown(host.dir.join("networks"), Some(user_id()), Some(user_id())).unwrap();
     std::fs::set_permissions(&host.dir, PermissionsExt::from_mode(0o755)).unwrap();
     let outside = host.neighbour();
     run("ip route add default via 192.0.2.2");
@@ -89,7 +97,7 @@ fn said(host: &Host, child: &mut Child) -> String {
 }
 
 fn processes_of_the_user() -> String {
-    run(&format!("ps -o pid=,args= -u {USER} || true"))
+    run(&format!("ps -o pid=,args= -u {} || true", user_id()))
 }
 
 /// What the user's processes do.
