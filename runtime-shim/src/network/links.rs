@@ -35,8 +35,8 @@ const NO_DUPLICATE_DETECTION: u8 = 2;
 const TENTATIVE: u8 = 0x40;
 
 /// Kernels before 6.8 may take a second, in which a start is better not held up.
-const LOOKS: u32 = 25;
-const PAUSE: Duration = Duration::from_millis(2);
+const LOOKS: u32 = 150;
+const PAUSE: Duration = Duration::from_micros(200);
 
 /// A link as the kernel describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
