@@ -39,6 +39,7 @@ mod namespaces;
 mod options;
 mod program;
 pub mod protect;
+mod request;
 pub mod seccomp;
 mod sources;
 mod steps;
@@ -56,6 +57,7 @@ use rustix::process::{
 pub use self::capabilities::{DOCKERS as DOCKER_CAPABILITIES, NAMES as CAPABILITIES};
 pub use self::channel::Channel;
 pub use self::init::FirstProcess;
+pub use self::request::{INIT, Join, Keys, OnDeath, Request, Stdio, Swap, Target};
 pub use self::seccomp::docker_default;
 
 use self::channel::Message;
@@ -66,99 +68,6 @@ use self::steps::Container;
 use crate::bundle::{Linux, Process, Spec};
 use crate::failure::{Context, Failure, Result};
 use crate::sys::Side;
-
-/// The annotation that asks for an init before the command.
-pub const INIT: &str = "org.runionfs.init";
-
-/// A container that is to be made.
-pub struct Request<'a> {
-    /// Its name, for hooks.
-    pub id: &'a str,
-    /// What it is.
-    pub spec: &'a Spec,
-    /// Where its bundle is: what relative paths begin at.
-    pub bundle: &'a Path,
-    /// Its streams, where the process asks for no terminal.
-    pub stdio: Stdio<'a>,
-    /// A directory of cgroup v2 that it is born into.
-    pub cgroup: Option<BorrowedFd<'a>>,
-    /// How many descriptors from 3 on the command is handed.
-    pub preserve_fds: u32,
-    /// How it hangs on its maker.
-    pub death: OnDeath,
-    /// Whose keys it finds.
-    pub keys: Keys,
-    /// How the root becomes the root.
-    pub swap: Swap,
-    /// What its pid 1 is; an annotation may ask for an init, too.
-    pub first: FirstProcess,
-    /// A listening socket (SEQPACKET) on which [`start_by`] is heard; where
-    /// there is one, [`Ready::leave`] is what follows.
-    pub listener: Option<BorrowedFd<'a>>,
-}
-
-impl<'a> Request<'a> {
-    /// With what is usual: the caller's streams, dying with the caller.
-    pub fn new(id: &'a str, spec: &'a Spec, bundle: &'a Path) -> Request<'a> {
-        Request {
-            id,
-            spec,
-            bundle,
-            stdio: Stdio::Inherited,
-            cgroup: None,
-            preserve_fds: 0,
-            death: OnDeath::Kill,
-            keys: Keys::New,
-            swap: Swap::Pivot,
-            first: FirstProcess::Command,
-            listener: None,
-        }
-    }
-}
-
-/// Descriptors 0, 1 and 2 of a command.
-#[derive(Clone, Copy)]
-pub enum Stdio<'a> {
-    /// The caller's own.
-    Inherited,
-    /// These.
-    Given {
-        /// To be 0.
-        stdin: BorrowedFd<'a>,
-        /// To be 1.
-        stdout: BorrowedFd<'a>,
-        /// To be 2.
-        stderr: BorrowedFd<'a>,
-    },
-}
-
-/// What becomes of a command when its maker dies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnDeath {
-    /// It is killed.
-    Kill,
-    /// Nothing.
-    Survive,
-}
-
-/// Keys of the kernel's that a command finds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keys {
-    /// None but its own.
-    New,
-    /// Those of its maker.
-    Callers,
-}
-
-/// How a container's root becomes the root.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Swap {
-    /// By pivot_root(2): the old one is gone.
-    Pivot,
-    /// By chroot(2), for hosts that run from an initial ramdisk: the old one is
-    /// out of sight.
-    Chroot,
-}
 
 /// A process in its namespaces that waits to become a container.
 #[must_use = "it is killed when dropped"]
@@ -209,7 +118,7 @@ pub fn create<'a>(request: &Request<'a>) -> Result<Created<'a>> {
     kernel::check_parameters(linux)?;
     let command = match &spec.process {
         Some(process) => Some(Command {
-            first: first_process(request),
+            first: request.first_process(),
             death: request.death,
             keys: request.keys,
             stdio: request.stdio,
@@ -236,28 +145,6 @@ pub fn create<'a>(request: &Request<'a>) -> Result<Created<'a>> {
     })?;
     users::write(created.pid(), &container.plan.users)?;
     Ok(created)
-}
-
-/// A running container that a process is to join.
-pub struct Target<'a> {
-    /// Its first process.
-    pub pid: Pid,
-    /// The same.
-    pub pidfd: BorrowedFd<'a>,
-    /// Its bundle: filters are its own.
-    pub spec: &'a Spec,
-}
-
-/// How a process joins a container.
-pub struct Join<'a> {
-    /// Its streams, where it asks for no terminal.
-    pub stdio: Stdio<'a>,
-    /// A directory of cgroup v2 that it is born into: the container's.
-    pub cgroup: Option<BorrowedFd<'a>>,
-    /// How many descriptors from 3 on the command is handed.
-    pub preserve_fds: u32,
-    /// How it hangs on its maker.
-    pub death: OnDeath,
 }
 
 /// Makes a process in all the namespaces of a running container; the caller puts
@@ -308,13 +195,6 @@ pub fn run_poststart_hooks(id: &str, spec: &Spec, bundle: &Path, pid: Pid) -> Ve
 
 fn section(spec: &Spec) -> Result<&Linux> {
     spec.linux.as_ref().ok_or_else(|| Failure::new("cannot run the bundle: it has no section \"linux\""))
-}
-
-fn first_process(request: &Request<'_>) -> FirstProcess {
-    match request.spec.annotations.get(INIT).map(String::as_str) {
-        Some("true" | "1") => FirstProcess::Init,
-        _ => request.first,
-    }
 }
 
 /// Makes a process that does `become_it`, and tells its maker why it cannot.

@@ -261,3 +261,50 @@ const SAFE: [i64; 44] = [
     libc::SYS_mbind,
     libc::SYS_quotactl,
 ];
+
+/// Calls of 32-bit programs and of the x32 ABI, out of python by instructions.
+const OTHER_MACHINES: &str = "\
+import ctypes, mmap, os
+page = mmap.mmap(-1, 4096, prot=7)
+def call(number):
+    page.seek(0)
+    page.write(b'\\x53\\xb8' + number.to_bytes(4, 'little') + b'\\x31\\xdb\\xcd\\x80\\x5b\\xc3')
+    return ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(page)))()
+def tell(what, do):
+    pid = os.fork()
+    if pid == 0:
+        result = do()
+        os._exit(-result if -134 < result < 0 else 0)
+    print(what, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+for name, number in [('getpid', 20), ('getppid', 64), ('getuid', 24), ('getpgrp', 65), ('sync', 36)]:
+    tell(name, lambda: call(number))
+libc = ctypes.CDLL(None, use_errno=True)
+def x32(number):
+    return -ctypes.get_errno() if libc.syscall(ctypes.c_long(0x40000000 | number)) == -1 else 0
+tell('x32', lambda: x32(39))
+tell('none', lambda: -ctypes.get_errno() if libc.syscall(ctypes.c_long(-1)) == -1 else 0)
+";
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn calls_of_other_machines_are_filtered_if_listed_and_killed_if_not() {
+    let Some(mut bundle) = over_host("machines") else { return };
+    bundle.words(&["/usr/bin/python3", "-c", OTHER_MACHINES]);
+    let rules = json!([
+        { "names": ["getppid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 66 },
+        { "names": ["getpgrp"], "action": "SCMP_ACT_TRAP" },
+    ]);
+    for listed in [&["SCMP_ARCH_X86_64"][..], &["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"]] {
+        bundle.config["linux"]["seccomp"] =
+            json!({ "defaultAction": "SCMP_ACT_ALLOW", "architectures": listed, "syscalls": rules });
+        let said = same(&bundle, "denied");
+        assert!(said.contains("x32 -31"), "{said}");
+        assert_eq!(said.contains("getppid 66"), listed.len() == 2, "{said}");
+        bundle.config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 77, "architectures": listed,
+            "syscalls": [{ "names": all_but(&["getuid"]), "action": "SCMP_ACT_ALLOW" }],
+        });
+        let said = same(&bundle, "allowed");
+        assert_eq!(said.contains("getuid 77") && said.contains("getpid 0"), listed.len() == 2, "{said}");
+    }
+}
