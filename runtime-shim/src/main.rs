@@ -10,11 +10,7 @@
 
 mod attach;
 mod builtin;
-// Not every part of it is read yet.
-#[allow(dead_code, unused_imports)]
 mod bundle;
-// What runs containers will use it.
-#[allow(dead_code, unused_imports)]
 mod cgroup;
 mod change;
 mod cli;
@@ -23,13 +19,11 @@ mod container;
 mod events;
 mod failure;
 mod files;
-mod monitor;
-// The monitor that calls it is not here yet.
 mod host;
-#[allow(dead_code, unused_imports)]
 mod launch;
+mod monitor;
 mod mounting;
-// Until containers call it.
+// What it finds wrong with a host, and its services, nobody asks for yet.
 #[allow(dead_code, unused_imports)]
 mod network;
 mod output;

@@ -20,12 +20,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use linux::{
-    Device, IdMapping, Linux, Namespace, NamespaceKind, Seccomp, SeccompArgument, SeccompRule, TimeOffset,
-};
+pub use linux::{Device, IdMapping, Linux, Namespace, NamespaceKind, Seccomp, SeccompArgument, SeccompRule};
+#[cfg(test)]
+pub use resources::NetworkPriority;
 pub use resources::{
-    BlockIo, Cpu, DeviceRule, HugePageLimit, Memory, Network, NetworkPriority, Pids, Resources, Throttle,
-    Weight,
+    BlockIo, Cpu, DeviceRule, HugePageLimit, Memory, Network, Pids, Resources, Throttle, Weight,
 };
 
 use crate::failure::{Context, Failure, Result};

@@ -238,7 +238,7 @@ fn devices_are_limited_by_a_program() {
     }
     devices_are_denied_and_allowed(&guard.0);
     // One program at a time, however often rules change.
-    let group = open(guard.0.v2.as_ref().unwrap(), OFlags::RDONLY, Mode::empty()).unwrap();
+    let group = std::fs::File::open(guard.0.v2.as_ref().unwrap()).unwrap();
     assert_eq!(crate::sys::bpf::device_filters(&group).unwrap().len(), 1);
 }
 
@@ -317,8 +317,6 @@ fn what_a_crash_left_is_found_by_its_path_and_gives_way() {
     assert_eq!(recorded, guard.0);
     let found = Group::at(&path).unwrap().unwrap();
     assert!(found.dirs().is_superset(&guard.0.dirs()), "{found:?}");
-    let name = path.file_name().unwrap().to_owned();
-    assert!(Group::names(path.parent().unwrap()).unwrap().contains(&name));
 
     let mut child = begin(&guard.0, "exec sleep 9");
     let failure = Group::create(&path, &Resources::default()).unwrap_err().to_string();
@@ -332,7 +330,6 @@ fn what_a_crash_left_is_found_by_its_path_and_gives_way() {
     again.remove().unwrap();
     assert_eq!(Group::at(&path).unwrap(), None);
     assert_eq!(again.pids().unwrap(), []);
-    assert!(!Group::names(path.parent().unwrap()).unwrap().contains(&name));
 }
 
 #[test]
@@ -377,7 +374,6 @@ fn what_this_host_lacks_is_told_and_what_nobody_asked_for_is_not() {
     group.add(rustix::process::getpid()).unwrap();
     group.kill_all().unwrap();
     assert!(group.pause().is_err());
-    assert!(group.v2_dir().unwrap().is_none());
 }
 
 /// The topmost group of v2, where this machine has `hugetlb` there; its giving

@@ -13,7 +13,7 @@ use super::plan::{self, Plan, Write, lost};
 use super::v2::Present;
 use super::{Group, Place, Refusals, devices, file, filter, v1, v2};
 use crate::bundle::Resources;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::sys::bpf;
 
 /// Whether a group is new.

@@ -52,12 +52,9 @@ mod v1;
 mod v2;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
 use std::io::{self, ErrorKind};
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
@@ -68,7 +65,7 @@ pub use stats::Stats;
 pub use survey::Survey;
 
 use crate::bundle::Resources;
-use crate::failure::{Context, Failure, Result};
+use crate::failure::{Failure, Result};
 
 /// A group, as it is recorded: a directory in each hierarchy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -200,18 +197,6 @@ impl Group {
         Ok((!group.is_empty()).then_some(group))
     }
 
-    /// Names of the groups in this one, in whatever hierarchy they are.
-    pub fn names(parent: &Path) -> Result<BTreeSet<OsString>> {
-        let Some(parent) = Group::at(parent)? else { return Ok(BTreeSet::new()) };
-        let mut names = BTreeSet::new();
-        for dir in parent.dirs() {
-            let groups = directory::tree(dir).context(|| format!("cannot list {}", dir.display()))?;
-            let direct = groups.iter().filter(|group| group.parent() == Some(dir));
-            names.extend(direct.filter_map(|group| group.file_name()).map(ToOwned::to_owned));
-        }
-        Ok(names)
-    }
-
     /// Whether it is nowhere: its processes are in the caller's own group.
     pub fn is_empty(&self) -> bool {
         self.v1.is_empty() && self.v2.is_none()
@@ -244,16 +229,6 @@ impl Group {
             })?;
         }
         Ok(())
-    }
-
-    /// Its directory of v2, for a process to begin in (`CLONE_INTO_CGROUP`);
-    /// [`Group::add`] does the rest.
-    pub fn v2_dir(&self) -> Result<Option<OwnedFd>> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let open = |dir: &PathBuf| {
-            open(dir, flags, Mode::empty()).context(|| format!("cannot open {}", dir.display()))
-        };
-        self.v2.as_ref().map(open).transpose()
     }
 
     /// Sets limits anew; those that are not mentioned stay.

@@ -74,8 +74,7 @@ fn a_tree_comes_back_as_it_was() {
     fs::hard_link(from.join("sub/file"), from.join("other")).unwrap();
     symlink("/nowhere/else", from.join("sub/link")).unwrap();
     rustix::fs::mknodat(CWD, from.join("fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();
-    rustix::fs::setxattr(&from.join("other"), c"user.note", b"said", rustix::fs::XattrFlags::empty())
-        .unwrap();
+    rustix::fs::setxattr(from.join("other"), c"user.note", b"said", rustix::fs::XattrFlags::empty()).unwrap();
     fs::set_permissions(from.join("sub/deep"), PermissionsExt::from_mode(0o1511)).unwrap();
     fs::set_permissions(from.join("sub/file"), PermissionsExt::from_mode(0o4755)).unwrap();
 

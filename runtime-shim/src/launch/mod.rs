@@ -54,7 +54,7 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
 };
 
-pub use self::capabilities::{DOCKERS as DOCKER_CAPABILITIES, NAMES as CAPABILITIES};
+pub use self::capabilities::NAMES as CAPABILITIES;
 pub use self::channel::Channel;
 pub use self::init::FirstProcess;
 pub use self::request::{INIT, Join, Keys, OnDeath, Request, Stdio, Swap, Target};
@@ -232,11 +232,6 @@ impl<'a> Created<'a> {
         self.held.pid
     }
 
-    /// Readable once it ended.
-    pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
-        self.held.pidfd.as_ref().map(AsFd::as_fd)
-    }
-
     /// Its network namespace.
     pub fn netns(&self) -> Result<OwnedFd> {
         namespaces::open(self.held.pid, "net")
@@ -287,11 +282,6 @@ impl Ready<'_> {
     /// The process, as the caller numbers it.
     pub fn pid(&self) -> Pid {
         self.held.pid
-    }
-
-    /// Readable once it ended.
-    pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
-        self.held.pidfd.as_ref().map(AsFd::as_fd)
     }
 
     /// Has it become its command; back once it is. What it cannot run is a

@@ -1,7 +1,7 @@
 //! What the first process of a container does, step by step, from its birth to
 //! its command. Each step is a line of [`Container::become_it`].
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode};

@@ -85,8 +85,6 @@ fn gather(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn devices_are_looked_at() {
         let parse = |text: &str| super::parse(&[text.to_owned()]);

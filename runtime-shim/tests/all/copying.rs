@@ -160,11 +160,8 @@ fn owners_and_modes_are_kept_where_that_was_asked_for() {
     world.says(&["cp", "run:/data/link", &out("link")]);
     assert_eq!(fs::read_link(out("link")).unwrap(), Path::new("/etc/passwd"));
     world.says(&["cp", "-L", "run:/data/link", &out("followed")]);
-    assert_eq!(
-        fs::read_to_string(out("followed")).unwrap(),
-        "root:x:0:0::/root:/bin/sh\n",
-        "the container's"
-    );
+    let followed = fs::read_to_string(out("followed")).unwrap();
+    assert!(followed.ends_with("user:x:7:8::/home/user:/bin/sh\n"), "the container's, not: {followed}");
     symlink("file", out("to-file")).unwrap();
     world.says(&["cp", &out("to-file"), "run:/tmp/"]);
     world.says(&["cp", "-L", &out("to-file"), "run:/tmp/got"]);

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::stage::{World, until};
+use crate::world::{World, until};
 
 /// Numbers that look random, the same in each run.
 struct Chance(u64);
@@ -114,17 +114,17 @@ fn nothing_stays_whatever_is_killed_whenever() {
             let (_, state) = line.split_once(' ').unwrap();
             assert!(["created", "running", "exited"].contains(&state), "round {round}: {listed}");
         }
-        let names = world.ok(&["ps", "-aq"]);
+        let names = world.says(&["ps", "-aq"]);
         for name in names.lines() {
             let removed = world.command(&["rm", "-f", name]).output().unwrap();
             // One with --rm may go by itself at this moment.
             let said = String::from_utf8_lossy(&removed.stderr).into_owned();
             assert!(removed.status.success() || said.contains("No such container"), "round {round}: {said}");
         }
-        assert_eq!(world.ok(&["ps", "-aq"]), "", "round {round}");
+        assert_eq!(world.says(&["ps", "-aq"]), "", "round {round}");
     }
     until("what creations left is old enough", || {
-        world.ok(&["container", "prune", "-f"]);
+        world.says(&["container", "prune", "-f"]);
         let dirs = fs::read_dir(world.scratch.join("store/containers")).unwrap().count();
         for entry in fs::read_dir(world.scratch.join("store/containers")).unwrap().flatten() {
             // As if a minute had passed.
@@ -147,7 +147,7 @@ fn nothing_stays_whatever_is_killed_whenever() {
     }
     assert_eq!(left(&world), Vec::<String>::new());
     // And all is as before.
-    assert_eq!(world.says(&["box", "echo", "well"]), "well\n");
+    assert_eq!(world.run_says(&["box", "echo", "well"]), "well\n");
     assert!(world.command(&["fsck"]).status().unwrap().success());
 }
 

@@ -5,34 +5,34 @@ use std::fs;
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
-use crate::stage::{World, until};
+use crate::world::{World, until};
 
 #[test]
 fn a_container_lives_as_dockers_do() {
     let Some(world) = World::new("life") else { return };
     let id =
-        world.ok(&["run", "-d", "--name", "one", "box", "sh", "-c", "echo out; echo err >&2; sleep 100"]);
+        world.says(&["run", "-d", "--name", "one", "box", "sh", "-c", "echo out; echo err >&2; sleep 100"]);
     let id = id.trim();
     assert!(id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
     assert_eq!(world.field("one", "{{.State.Status}} {{.Id}}"), format!("running {id}"));
-    let listed = world.ok(&["ps", "--format", "{{.ID}} {{.Image}} {{.Names}} {{.State}}"]);
+    let listed = world.says(&["ps", "--format", "{{.ID}} {{.Image}} {{.Names}} {{.State}}"]);
     assert_eq!(listed, format!("{} box one running\n", &id[..12]));
-    until("it has printed", || world.ok(&["logs", "one"]).contains("out"));
+    until("it has printed", || world.says(&["logs", "one"]).contains("out"));
     let logs = world.command(&["logs", "one"]).output().unwrap();
     assert_eq!((&logs.stdout[..], &logs.stderr[..]), (&b"out\n"[..], &b"err\n"[..]));
 
     assert!(world.fails(&["rm", "one"]).contains("You cannot remove a running container"));
     assert!(world.fails(&["run", "--name", "one", "box"]).contains("is already in use by container"));
-    assert_eq!(world.ok(&["stop", "-t", "0", "one"]), "one\n");
+    assert_eq!(world.says(&["stop", "-t", "0", "one"]), "one\n");
     assert_eq!(world.field("one", "{{.State.Status}} {{.State.ExitCode}}"), "exited 137");
-    assert_eq!(world.ok(&["ps", "-q"]), "");
-    assert_eq!(world.ok(&["wait", &id[..8]]), "137\n");
+    assert_eq!(world.says(&["ps", "-q"]), "");
+    assert_eq!(world.says(&["wait", &id[..8]]), "137\n");
 
-    assert_eq!(world.ok(&["rename", "one", "two"]), "");
-    assert_eq!(world.ok(&["start", "two"]), "two\n");
-    assert_eq!(world.ok(&["kill", "-s", "KILL", "two"]), "two\n");
+    assert_eq!(world.says(&["rename", "one", "two"]), "");
+    assert_eq!(world.says(&["start", "two"]), "two\n");
+    assert_eq!(world.says(&["kill", "-s", "KILL", "two"]), "two\n");
     assert!(world.fails(&["kill", "two"]).contains("is not running"));
-    assert_eq!(world.ok(&["rm", "two"]), "two\n");
+    assert_eq!(world.says(&["rm", "two"]), "two\n");
     assert!(world.fails(&["inspect", "two"]).contains("No such object: two"));
     assert_eq!(world.left(), Vec::<String>::new());
 }
@@ -41,22 +41,22 @@ fn a_container_lives_as_dockers_do() {
 fn what_a_container_changed_stays_with_it() {
     let Some(world) = World::new("life-changes") else { return };
     let script = "cat /new 2>/dev/null; echo again >> /new; rm -f /data/file; ls /data";
-    assert_eq!(world.ok(&["run", "--name", "one", "box", "sh", "-c", script]), "deep\n");
-    assert_eq!(world.ok(&["start", "-a", "one"]), "again\ndeep\n");
-    assert_eq!(world.ok(&["start", "-a", "one"]), "again\nagain\ndeep\n");
+    assert_eq!(world.says(&["run", "--name", "one", "box", "sh", "-c", script]), "device\nfifo\nlink\nsub\n");
+    assert_eq!(world.says(&["start", "-a", "one"]), "again\ndevice\nfifo\nlink\nsub\n");
+    assert_eq!(world.says(&["start", "-a", "one"]), "again\nagain\ndevice\nfifo\nlink\nsub\n");
     // And with no other.
-    assert_eq!(world.says(&["box", "ls", "/data"]), "deep\nfile\n");
-    world.ok(&["rm", "one"]);
+    assert_eq!(world.run_says(&["box", "ls", "/data"]), "device\nfifo\nfile\nlink\nsub\n");
+    world.says(&["rm", "one"]);
 }
 
 #[test]
 fn exit_codes_reach_whoever_waits() {
     let Some(world) = World::new("life-codes") else { return };
-    let created = world.ok(&["create", "--name", "made", "box", "sh", "-c", "exit 7"]);
+    let created = world.says(&["create", "--name", "made", "box", "sh", "-c", "exit 7"]);
     assert_eq!(created.trim().len(), 64);
     assert_eq!(world.field("made", "{{.State.Status}}"), "created");
     assert_eq!(world.command(&["start", "-a", "made"]).status().unwrap().code(), Some(7));
-    assert_eq!(world.ok(&["wait", "made"]), "7\n");
+    assert_eq!(world.says(&["wait", "made"]), "7\n");
     // One that cannot start is there, and says why.
     let failed = world.command(&["run", "--name", "bad", "box", "/no/such"]).output().unwrap();
     assert_eq!(failed.status.code(), Some(127));
@@ -65,17 +65,17 @@ fn exit_codes_reach_whoever_waits() {
     // With --rm it is not.
     assert_eq!(world.run(&["--name", "gone", "box", "/no/such"]).status.code(), Some(127));
     assert!(world.fails(&["container", "inspect", "gone"]).contains("No such container: gone"));
-    world.ok(&["rm", "made", "bad"]);
+    world.says(&["rm", "made", "bad"]);
     assert_eq!(world.left(), Vec::<String>::new());
 }
 
 #[test]
 fn a_container_that_removes_itself_is_gone_in_any_case() {
     let Some(world) = World::new("life-rm") else { return };
-    world.ok(&["run", "-d", "--rm", "--name", "one", "box", "sleep", "100"]);
-    world.ok(&["stop", "-t", "0", "one"]);
-    world.ok(&["run", "-d", "--rm", "--name", "one", "box", "true"]);
-    until("it is gone", || world.ok(&["ps", "-aq"]).is_empty());
+    world.says(&["run", "-d", "--rm", "--name", "one", "box", "sleep", "100"]);
+    world.says(&["stop", "-t", "0", "one"]);
+    world.says(&["run", "-d", "--rm", "--name", "one", "box", "true"]);
+    until("it is gone", || world.says(&["ps", "-aq"]).is_empty());
     let dir = world.scratch.join("store/containers");
     assert_eq!(fs::read_dir(dir.join("names")).unwrap().count(), 0);
     assert_eq!(fs::read_dir(&dir).unwrap().count(), 1, "only names");
@@ -84,7 +84,7 @@ fn a_container_that_removes_itself_is_gone_in_any_case() {
 #[test]
 fn whoever_attaches_reads_and_types() {
     let Some(world) = World::new("life-attach") else { return };
-    world.ok(&["run", "-d", "-i", "--name", "cat", "box", "cat"]);
+    world.says(&["run", "-d", "-i", "--name", "cat", "box", "cat"]);
     let mut attached =
         world.command(&["attach", "cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     attached.stdin.as_mut().unwrap().write_all(b"typed\n").unwrap();
@@ -95,10 +95,10 @@ fn whoever_attaches_reads_and_types() {
     drop(attached.stdin.take());
     let follower = world.command(&["logs", "-f", "cat"]).stdout(Stdio::piped()).spawn().unwrap();
     assert_eq!(world.field("cat", "{{.State.Running}}"), "true");
-    world.ok(&["stop", "-t", "0", "cat"]);
+    world.says(&["stop", "-t", "0", "cat"]);
     assert_eq!(attached.wait().unwrap().code(), Some(137));
     assert_eq!(follower.wait_with_output().unwrap().stdout, b"typed\n");
-    world.ok(&["rm", "cat"]);
+    world.says(&["rm", "cat"]);
 }
 
 #[test]
@@ -135,17 +135,17 @@ fn signals_reach_the_command() {
     assert_eq!((output.status.code(), &output.stdout[..]), (Some(9), &b"caught\n"[..]));
     // Its own signal to stop by.
     let script = script.replace("TERM", "USR1");
-    world.ok(&["run", "-d", "--name", "one", "--stop-signal", "USR1", "box", "sh", "-c", &script]);
-    until("it is ready", || world.ok(&["logs", "one"]).contains("ready"));
-    world.ok(&["stop", "one"]);
+    world.says(&["run", "-d", "--name", "one", "--stop-signal", "USR1", "box", "sh", "-c", &script]);
+    until("it is ready", || world.says(&["logs", "one"]).contains("ready"));
+    world.says(&["stop", "one"]);
     assert_eq!(world.field("one", "{{.State.ExitCode}}"), "9");
-    world.ok(&["rm", "one"]);
+    world.says(&["rm", "one"]);
 }
 
 #[test]
 fn containers_come_back_as_often_as_asked() {
     let Some(world) = World::new("life-restart") else { return };
-    world.ok(&[
+    world.says(&[
         "run",
         "-d",
         "--name",
@@ -157,20 +157,20 @@ fn containers_come_back_as_often_as_asked() {
         "-c",
         "echo try; exit 3",
     ]);
-    assert_eq!(world.ok(&["wait", "one"]), "3\n");
-    assert_eq!(world.ok(&["logs", "one"]), "try\ntry\ntry\n");
+    assert_eq!(world.says(&["wait", "one"]), "3\n");
+    assert_eq!(world.says(&["logs", "one"]), "try\ntry\ntry\n");
     assert_eq!(world.field("one", "{{.RestartCount}} {{.State.Status}}"), "2 exited");
-    world.ok(&["run", "-d", "--name", "two", "--restart", "always", "box", "true"]);
+    world.says(&["run", "-d", "--name", "two", "--restart", "always", "box", "true"]);
     until("it came back", || world.field("two", "{{.RestartCount}}") != "0");
-    world.ok(&["stop", "two"]);
+    world.says(&["stop", "two"]);
     assert_eq!(world.field("two", "{{.State.Status}}"), "exited");
-    world.ok(&["rm", "one", "two"]);
+    world.says(&["rm", "one", "two"]);
 }
 
 #[test]
 fn a_killed_monitor_takes_its_container_along_and_the_next_command_says_so() {
     let Some(world) = World::new("life-killed") else { return };
-    world.ok(&["run", "-d", "--name", "one", "box", "sleep", "100"]);
+    world.says(&["run", "-d", "--name", "one", "box", "sleep", "100"]);
     let pid = world.field("one", "{{.State.Pid}}");
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let monitor = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(1).unwrap().to_owned();
@@ -180,10 +180,10 @@ fn a_killed_monitor_takes_its_container_along_and_the_next_command_says_so() {
         state.is_empty() || state.contains(") Z ")
     });
     assert_eq!(world.field("one", "{{.State.Status}} {{.State.ExitCode}}"), "exited 255");
-    world.ok(&["start", "one"]);
-    world.ok(&["stop", "-t", "0", "one"]);
+    world.says(&["start", "one"]);
+    world.says(&["stop", "-t", "0", "one"]);
     assert_eq!(world.field("one", "{{.State.ExitCode}}"), "137");
-    world.ok(&["rm", "one"]);
+    world.says(&["rm", "one"]);
     until("nothing is left", || world.left().is_empty());
 }
 

@@ -21,7 +21,6 @@ mod process;
 mod remote;
 mod run;
 mod setup;
-mod stage;
 mod system;
 mod volumes;
 mod world;

@@ -6,15 +6,15 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use crate::setup::runion;
-use crate::stage::World;
+use crate::world::World;
 
 #[test]
 fn an_image_runs_as_it_says() {
     let Some(world) = World::new("run") else { return };
-    assert_eq!(world.says(&["box"]), "the image says hello\n");
-    assert_eq!(world.says(&["-e", "WHAT=more", "box"]), "the image says more\n");
-    assert_eq!(world.says(&["--entrypoint", "/bin/pwd", "-w", "/new/dir", "box"]), "/new/dir\n");
-    assert!(world.says(&["hello"]).starts_with("Hello from runion!\n"));
+    assert_eq!(world.run_says(&["box"]), "the image says hello\n");
+    assert_eq!(world.run_says(&["-e", "WHAT=more", "box"]), "the image says more\n");
+    assert_eq!(world.run_says(&["--entrypoint", "/bin/pwd", "-w", "/new/dir", "box"]), "/new/dir\n");
+    assert!(world.run_says(&["hello"]).starts_with("Hello from runion!\n"));
 }
 
 #[test]
@@ -42,9 +42,12 @@ fn exit_codes_are_dockers() {
 #[test]
 fn a_command_is_who_it_should_be() {
     let Some(world) = World::new("run-user") else { return };
-    assert_eq!(world.says(&["-u", "user", "box", "id"]), "uid=7(user) gid=8(own) groups=8(own),9(more)\n");
-    assert_eq!(world.says(&["-u", "7:9", "box", "id"]), "uid=7(user) gid=9(more) groups=9(more)\n");
-    assert_eq!(world.says(&["-u", "user", "box", "sh", "-c", "echo $HOME"]), "/home/user\n");
+    assert_eq!(
+        world.run_says(&["-u", "user", "box", "id"]),
+        "uid=7(user) gid=8(own) groups=8(own),9(more)\n"
+    );
+    assert_eq!(world.run_says(&["-u", "7:9", "box", "id"]), "uid=7(user) gid=9(more) groups=9(more)\n");
+    assert_eq!(world.run_says(&["-u", "user", "box", "sh", "-c", "echo $HOME"]), "/home/user\n");
     assert!(!world.run(&["-u", "user", "box", "touch", "/etc/new"]).status.success());
     // The caller's further groups are none of the container's.
     let mut grouped = Command::new("setpriv");
@@ -52,10 +55,10 @@ fn a_command_is_who_it_should_be() {
     grouped.args(["run", "--rm", "--pull", "never", "box", "id"]).env("TMPDIR", world.scratch.path());
     let grouped = grouped.stdin(Stdio::null()).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&grouped.stdout), "uid=0(root) gid=0(root) groups=0(root)\n");
-    let status = world.says(&["box", "cat", "/proc/self/status"]);
+    let status = world.run_says(&["box", "cat", "/proc/self/status"]);
     assert!(status.contains("CapBnd:\t00000000a80425fb\n"), "docker's default: {status}");
     assert!(status.contains("CapInh:\t0000000000000000\n"), "{status}");
-    let user = world.says(&["-u", "user", "box", "cat", "/proc/self/status"]);
+    let user = world.run_says(&["-u", "user", "box", "cat", "/proc/self/status"]);
     assert!(
         user.contains("CapEff:\t0000000000000000\n") && user.contains("CapPrm:\t0000000000000000\n"),
         "{user}"
@@ -66,7 +69,7 @@ fn a_command_is_who_it_should_be() {
 fn system_calls_that_reach_beyond_are_refused() {
     let Some(world) = World::new("run-calls") else { return };
     let lines = |arguments: &[&str]| {
-        let status = world.says(
+        let status = world.run_says(
             &[arguments, &["box", "grep", "-E", "^(NoNewPrivs|Seccomp):", "/proc/self/status"]].concat(),
         );
         status.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
@@ -88,18 +91,18 @@ fn system_calls_that_reach_beyond_are_refused() {
 #[test]
 fn a_container_is_alone() {
     let Some(world) = World::new("run-alone") else { return };
-    assert_eq!(world.says(&["-h", "name", "box", "hostname"]), "name\n");
-    let network = world.says(&["--network", "none", "box", "cat", "/proc/net/dev"]);
+    assert_eq!(world.run_says(&["-h", "name", "box", "hostname"]), "name\n");
+    let network = world.run_says(&["--network", "none", "box", "cat", "/proc/net/dev"]);
     assert_eq!(network.lines().skip(2).count(), 1, "only lo: {network}");
-    let host = world.says(&["--network", "host", "box", "cat", "/proc/net/dev"]);
+    let host = world.run_says(&["--network", "host", "box", "cat", "/proc/net/dev"]);
     let names = |table: &str| -> Vec<String> {
         table.lines().skip(2).filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect()
     };
     let outside = world.in_namespace("cat").arg("/proc/net/dev").output().unwrap();
     assert_eq!(names(&host), names(&String::from_utf8_lossy(&outside.stdout)));
-    assert_eq!(world.says(&["box", "sh", "-c", "echo $$"]), "1\n");
+    assert_eq!(world.run_says(&["box", "sh", "-c", "echo $$"]), "1\n");
     assert_eq!(
-        world.says(&[
+        world.run_says(&[
             "box",
             "sh",
             "-c",
@@ -110,7 +113,7 @@ fn a_container_is_alone() {
     let read = world.run(&["box", "sh", "-c", "cat /proc/keys /proc/timer_list 2>/dev/null"]);
     assert_eq!(String::from_utf8_lossy(&read.stdout), "", "masked files are empty");
     assert!(!world.run(&["box", "sh", "-c", "echo b > /proc/sysrq-trigger"]).status.success());
-    assert!(!world.says(&["box", "ls", "/dev"]).contains("fuse"));
+    assert!(!world.run_says(&["box", "ls", "/dev"]).contains("fuse"));
 }
 
 #[test]
@@ -123,8 +126,11 @@ fn nothing_is_left_and_the_image_is_as_it_was() {
         names
     };
     let before = left();
-    assert_eq!(world.says(&["box", "sh", "-c", "echo new > /etc/passwd; rm /bin/cat; echo done"]), "done\n");
-    assert_eq!(world.says(&["box", "grep", "-c", "root", "/etc/passwd"]), "1\n");
+    assert_eq!(
+        world.run_says(&["box", "sh", "-c", "echo new > /etc/passwd; rm /bin/cat; echo done"]),
+        "done\n"
+    );
+    assert_eq!(world.run_says(&["box", "grep", "-c", "root", "/etc/passwd"]), "1\n");
     assert_eq!(left(), before);
     let fsck = world.command(&["fsck"]).output().unwrap();
     assert!(fsck.status.success(), "{}", String::from_utf8_lossy(&fsck.stdout));
@@ -147,7 +153,7 @@ fn an_image_in_use_is_not_removed() {
     let refused = world.command(&["rmi", "-f", "box"]).output().unwrap();
     assert!(!refused.status.success());
     assert!(
-        String::from_utf8_lossy(&refused.stderr).contains("in use"),
+        String::from_utf8_lossy(&refused.stderr).contains("image is being used by running container"),
         "{}",
         String::from_utf8_lossy(&refused.stderr)
     );
@@ -179,5 +185,5 @@ fn streams_are_the_callers_where_they_are_asked_for() {
     let file = world.scratch.join("env");
     fs::write(&file, "# a comment\nONE=1\n\nTWO=a b\r\n").unwrap();
     let file = file.to_str().unwrap();
-    assert_eq!(world.says(&["--env-file", file, "box", "sh", "-c", "echo $ONE $TWO"]), "1 a b\n");
+    assert_eq!(world.run_says(&["--env-file", file, "box", "sh", "-c", "echo $ONE $TWO"]), "1 a b\n");
 }

@@ -1,39 +1,43 @@
-//! A store with an image of busybox, and containers of it.
+//! A store with an image of busybox, and a network namespace to run containers
+//! of it in: nothing of a test reaches the host's.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::setup::{Scratch, can_mount, runion, stderr, stdout};
 
-/// How containers of these tests are run.
-const RUNTIME: [&str; 2] = ["--network", "none"];
+/// How containers are made where their network is of no interest.
+const ALONE: [&str; 2] = ["--network", "none"];
 
-/// A store with the image `box`: busybox, and `/data` with one file of every
-/// kind.
+/// A store with the image `box`: busybox, some users, a link for a directory,
+/// and `/data` with one file of every kind.
 pub struct World {
     pub scratch: Scratch,
+    /// Holds the network namespace.
+    holder: Child,
 }
 
 impl World {
-    /// None where this machine cannot run it; says why.
+    /// `None`, and why, where it cannot be.
     pub fn new(name: &str) -> Option<World> {
         if !can_mount() {
             return None;
         }
-        for program in ["/bin/busybox"] {
-            if !Path::new(program).exists() {
-                println!("skipped: no {program} (apt-get install busybox-static)");
-                return None;
-            }
+        if !Path::new("/bin/busybox").exists() {
+            println!("skipped: no /bin/busybox (apt-get install busybox-static)");
+            return None;
         }
-        let world = World { scratch: Scratch::new(name) };
+        let world = World { scratch: Scratch::new(name), holder: network_namespace() };
         let archive = world.archive();
-        let imported =
-            world.command(&["import", "-c", "CMD [\"/bin/sh\"]"]).arg(&archive).arg("box").output();
-        let imported = imported.unwrap();
+        let changes =
+            ["-c", "CMD [\"/bin/sh\", \"-c\", \"echo the image says $WHAT\"]", "-c", "ENV WHAT=hello"];
+        let mut import = world.command(&["import"]);
+        let imported = import.args(changes).arg(&archive).arg("box").output().unwrap();
         assert!(imported.status.success(), "{}", stderr(&imported));
         Some(world)
     }
@@ -43,15 +47,16 @@ impl World {
         for dir in ["bin", "etc", "tmp", "data/sub"] {
             fs::create_dir_all(root.join(dir)).unwrap();
         }
-        fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
-        for applet in [
-            "sh", "cat", "cp", "chmod", "chown", "echo", "id", "ln", "ls", "mkdir", "mkfifo", "mv",
-            "readlink", "rm", "rmdir", "sleep", "stat", "tar", "test", "touch", "true", "find", "sort",
-            "mknod", "seq", "head", "kill",
-        ] {
+        let busybox = Path::new("/bin/busybox");
+        fs::copy(busybox, root.join("bin/busybox")).unwrap();
+        let applets = Command::new(busybox).arg("--list").output().unwrap();
+        for applet in stdout(&applets).lines().filter(|applet| *applet != "busybox") {
             symlink("busybox", root.join("bin").join(applet)).unwrap();
         }
-        fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\n").unwrap();
+        let users = "root:x:0:0::/root:/bin/sh\nuser:x:7:8::/home/user:/bin/sh\n";
+        fs::write(root.join("etc/passwd"), users).unwrap();
+        fs::write(root.join("etc/group"), "root:x:0:\nown:x:8:\nmore:x:9:user\n").unwrap();
+        symlink("/etc", root.join("link")).unwrap();
         let data = root.join("data");
         fs::write(data.join("file"), "of the image\n").unwrap();
         fs::hard_link(data.join("file"), data.join("sub/other")).unwrap();
@@ -69,11 +74,24 @@ impl World {
         archive
     }
 
-    /// `runion` with this store.
+    /// `runion`, over this store.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(runion());
-        command.arg("--root").arg(self.store()).args(arguments).env("TMPDIR", self.scratch.path());
-        command.env_remove("XDG_CACHE_HOME").env("HOME", self.scratch.path()).stdin(Stdio::null());
+        let mut command = self.in_namespace("runion");
+        command.arg("--root").arg(self.store()).args(arguments);
+        command
+    }
+
+    /// Another program in the same network namespace; `runion` is the one under
+    /// test.
+    pub fn in_namespace(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/proc/{}/ns/net", self.holder.id())).arg("--");
+        match program {
+            "runion" => command.arg(runion()),
+            other => command.arg(other),
+        };
+        command.env("TMPDIR", self.scratch.path()).env("HOME", self.scratch.path());
+        command.env_remove("XDG_CACHE_HOME").env_remove("RUNION_ROOT").stdin(Stdio::null());
         command
     }
 
@@ -81,8 +99,8 @@ impl World {
         self.scratch.join("store")
     }
 
-    /// A monitor keeps its starter's stderr: what it says goes to a file, so that
-    /// nobody waits for the end of that.
+    /// What a command did. A monitor keeps its starter's stderr: what it says goes
+    /// to a file, so that nobody waits for the end of that.
     pub fn output(&self, arguments: &[&str]) -> Output {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let said = self.scratch.join(&format!("stderr.{}", COUNT.fetch_add(1, Ordering::Relaxed)));
@@ -92,23 +110,34 @@ impl World {
         output
     }
 
-    /// What a command that must succeed prints.
+    /// What a command prints; it must succeed.
     pub fn says(&self, arguments: &[&str]) -> String {
         let output = self.output(arguments);
         assert!(output.status.success(), "{arguments:?}: {}{}", stdout(&output), stderr(&output));
         stdout(&output).to_owned()
     }
 
-    /// Why a command that must fail does.
+    /// Why a command fails; it must.
     pub fn fails(&self, arguments: &[&str]) -> String {
         let output = self.output(arguments);
         assert!(!output.status.success(), "{arguments:?}: {}", stdout(&output));
         stderr(&output).to_owned()
     }
 
-    /// `runion run` or `create` with options, an image, a command.
+    /// `runion run --rm` of these.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.output(&[&["run", "--rm", "--pull", "never"], arguments].concat())
+    }
+
+    /// What such a run prints; it must succeed.
+    pub fn run_says(&self, arguments: &[&str]) -> String {
+        self.says(&[&["run", "--rm", "--pull", "never"], arguments].concat())
+    }
+
+    /// `runion run` or `create` with options, an image, a command; without a
+    /// network.
     pub fn makes(&self, verb: &str, arguments: &[&str]) -> String {
-        self.says(&[&[verb], &RUNTIME[..], arguments].concat())
+        self.says(&[&[verb], &ALONE[..], arguments].concat())
     }
 
     /// A container that runs until it is removed.
@@ -127,6 +156,11 @@ impl World {
         self.makes("run", &["--rm", "--storage-driver", driver, image, "sh", "-c", line])
     }
 
+    /// One field of a container, by a template.
+    pub fn field(&self, container: &str, template: &str) -> String {
+        self.says(&["container", "inspect", "-f", template, container]).trim_end().to_owned()
+    }
+
     /// A file of the host's.
     pub fn write(&self, name: &str, contents: &str) -> PathBuf {
         let path = self.scratch.join(name);
@@ -139,6 +173,22 @@ impl World {
     pub fn path(&self, name: &str) -> String {
         self.scratch.join(name).into_os_string().into_string().unwrap()
     }
+
+    /// What must be true of the host when no container runs any more: processes
+    /// and mounts that name this store.
+    pub fn left(&self) -> Vec<String> {
+        let store = self.store().display().to_string();
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let words = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            if String::from_utf8_lossy(&words).contains(&store) {
+                found.push(String::from_utf8_lossy(&words).replace('\0', " "));
+            }
+        }
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        found.extend(mounts.lines().filter(|line| line.contains(&store)).map(str::to_owned));
+        found
+    }
 }
 
 impl Drop for World {
@@ -149,5 +199,30 @@ impl Drop for World {
         if !ids.is_empty() {
             self.output(&[&["rm", "-f"], &ids[..]].concat());
         }
+        drop(self.holder.kill());
+        drop(self.holder.wait());
+    }
+}
+
+/// A process with a network namespace of its own, once it has it.
+fn network_namespace() -> Child {
+    let mut holder = Command::new("unshare")
+        .args(["--net", "--", "sh", "-c", "echo ready; exec sleep 3600"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = String::new();
+    BufReader::new(holder.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    assert_eq!(ready, "ready\n");
+    holder
+}
+
+/// Waits, ten seconds at most, until something holds.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let patience = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(Instant::now() < patience, "never: {what}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -51,7 +51,7 @@ impl Words {
     /// Makes the container, its anonymous volumes and its id's file.
     pub fn make(&self, store: &Store, starter: Starter) -> Result<Container> {
         let words = self.first.iter().chain(&self.rest);
-        let words = words.map(|word| text(word)).collect::<Result<Vec<String>>>()?;
+        let words = words.map(text).collect::<Result<Vec<String>>>()?;
         let containers = Containers::open(store.root())?;
         let find = |name: &str| containers.find(name).map(|container| container.id().to_owned());
         let (image, command) = match (&self.flags.rootfs, words.split_first()) {

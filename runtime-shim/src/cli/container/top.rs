@@ -59,7 +59,7 @@ fn processes(record: &Record) -> Result<Vec<i32>> {
     let first = record.state.pid.ok_or_else(|| find::not_running(record))?;
     let namespace = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
     let theirs = namespace(first);
-    if theirs.is_none() || theirs == namespace(std::process::id().cast_signed()) {
+    if theirs.is_none() || theirs == namespace(rustix::process::getpid().as_raw_nonzero().get()) {
         return Ok(vec![first]);
     }
     let mut found = Vec::new();

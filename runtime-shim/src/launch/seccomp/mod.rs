@@ -47,6 +47,7 @@ impl Filters {
     }
 
     /// The programs themselves.
+    #[cfg(test)]
     pub fn programs(&self) -> &[BpfProgram] {
         &self.programs
     }

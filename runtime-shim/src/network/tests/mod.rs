@@ -152,7 +152,7 @@ fn id(name: &str) -> String {
 
 pub fn namespace() -> OwnedFd {
     std::thread::spawn(|| {
-        crate::sys::unshare_network().unwrap();
+        crate::sys::process::unshare(crate::sys::Namespaces::NETWORK).unwrap();
         OwnedFd::from(std::fs::File::open("/proc/thread-self/ns/net").unwrap())
     })
     .join()
