@@ -6,6 +6,7 @@
 
 mod ask;
 mod container;
+mod document;
 mod image;
 mod inspect;
 mod network;
@@ -19,7 +20,7 @@ pub use network::tell as tell_of_network;
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::failure;
 
@@ -55,6 +56,8 @@ enum Verb {
     System(system::System),
     #[command(flatten)]
     OfSystem(system::Alone),
+    #[command(flatten)]
+    Document(document::Document),
 }
 
 const EXIT_CODES: &str = "Exit codes: 125 for a command line that means nothing; of `try`: 125 when runion itself \
@@ -82,6 +85,7 @@ pub fn run() -> u8 {
         Verb::Volume(verb) => verb.run(cli.root),
         Verb::System(verb) => verb.run(cli.root),
         Verb::OfSystem(verb) => verb.run(cli.root),
+        Verb::Document(verb) => verb.run(Cli::command()),
     };
     outcome.unwrap_or_else(|failure| failure.report())
 }
