@@ -285,20 +285,3 @@ impl Nobody {
         command
     }
 }
-
-/// The page of the manual knows every command.
-#[test]
-fn the_page_has_every_command() {
-    let store = Store::new("page");
-    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/runion.1.md")).unwrap();
-    for group in [&["--help"][..], &["image", "--help"]] {
-        let help = store.ok(group);
-        let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
-        let commands =
-            commands.take_while(|line| !line.is_empty()).filter_map(|line| line.split_whitespace().next());
-        for command in commands.filter(|command| *command != "help") {
-            let is_there = [" ", "`", "["].iter().any(|end| page.contains(&format!("`{command}{end}")));
-            assert!(is_there || page.contains(&format!("runion {command} ")), "{command}");
-        }
-    }
-}
