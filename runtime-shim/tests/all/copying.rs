@@ -124,7 +124,7 @@ fn to_a_container_by_dockers_table() {
     }
     // What does not run has volumes too, filled before anything is put there.
     assert_eq!(world.sh(&["-v", "other:/data"], "cat /data/sub/file /data/file"), "Aof the image\n");
-    assert_eq!(world.says(&["start", "-a", "rest"]), "");
+    assert_eq!(world.says(&["start", "-a", "rest"]), "the image says hello\n");
     world.makes("create", &["--name", "fixed", "--read-only", "-v", "vol:/data", "box"]);
     assert!(world.fails(&["cp", &file, "fixed:/tmp"]).contains("container rootfs is marked read-only"));
     world.says(&["cp", &file, "fixed:/data/volume"]);
