@@ -57,7 +57,7 @@ use rustix::process::{
 pub use self::capabilities::NAMES as CAPABILITIES;
 pub use self::channel::Channel;
 pub use self::init::FirstProcess;
-pub use self::request::{INIT, Join, Keys, OnDeath, Request, Stdio, Swap, Target};
+pub use self::request::{Join, Keys, OnDeath, Request, Stdio, Swap, Target};
 pub use self::seccomp::docker_default;
 
 use self::channel::Message;

@@ -143,7 +143,13 @@ pub fn attach(
     }
     match write_files(container, record, &attached.endpoints)? {
         Asks::Servers => {}
-        Asks::Embedded => servants.push(serve_names(networks, record, namespace)?),
+        Asks::Embedded => {
+            let wish = match ground {
+                Ground::Held(_) => network::holder::dns_wish(&wish(record)?),
+                Ground::Root | Ground::Nowhere => wish(record)?,
+            };
+            servants.push(serve_names(networks, record, wish, namespace)?);
+        }
     }
     let reserved = Reserved { ports: attached.ports, sockets: attached.reserved };
     Ok(Attached { reserved, _servants: servants })
@@ -203,9 +209,14 @@ fn extra_hosts(record: &Record, endpoints: &[Endpoint]) -> Result<Vec<(String, I
 }
 
 /// Has a process of its own answer the container's questions for names.
-fn serve_names(networks: Networks, record: &Record, namespace: BorrowedFd<'_>) -> Result<Servant> {
+fn serve_names(
+    networks: Networks,
+    record: &Record,
+    wish: DnsWish,
+    namespace: BorrowedFd<'_>,
+) -> Result<Servant> {
     let sockets = dns::bind(namespace)?;
-    let resolver = dns::Resolver { networks, container: record.id.clone(), wish: wish(record)? };
+    let resolver = dns::Resolver { networks, container: record.id.clone(), wish };
     serve(move || {
         keep_only(&sockets.fds())?;
         dns::serve(&sockets, &resolver)
