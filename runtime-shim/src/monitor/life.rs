@@ -178,7 +178,7 @@ impl Life<'_> {
             Err(failure) => {
                 let undone = self.undo(locked);
                 self.unmount(rootfs)?;
-                undone.map_or_else(|second| Err(second), |()| Err(failure))
+                undone.map_or_else(Err, |()| Err(failure))
             }
         }
     }
