@@ -74,7 +74,7 @@ pub fn compile(profile: &Seccomp) -> Result<Filters> {
     };
     let lists_x32 = machines::lists(&profile.architectures, "SCMP_ARCH_X32");
     let merged = |rules: &dyn Fn(&Sorted) -> Rules, otherwise: &SeccompAction, then: &SeccompAction| {
-        let of = |sorted: &Sorted| program(rules(sorted), otherwise.clone(), then.clone());
+        let of = |sorted: &Sorted| body(rules(sorted), otherwise.clone(), then.clone());
         let other = of_32_bits.as_ref().map(of).transpose()?;
         Ok::<_, Failure>(machines::merge(of(&native)?, other, lists_x32))
     };
@@ -202,9 +202,15 @@ fn flag_bit(name: &str) -> Result<u32> {
     })
 }
 
-fn program(rules: Rules, otherwise: SeccompAction, then: SeccompAction) -> Result<BpfProgram> {
+/// What a program does for one machine.
+fn body(rules: Rules, otherwise: SeccompAction, then: SeccompAction) -> Result<BpfProgram> {
+    let (decided, others): (Rules, Rules) = rules.into_iter().partition(|(_, rules)| rules.is_empty());
+    let decided: Vec<i64> = decided.into_keys().collect();
     let machine = std::env::consts::ARCH.try_into().map_err(refused)?;
-    SeccompFilter::new(rules, otherwise, then, machine).and_then(TryInto::try_into).map_err(refused)
+    let others = SeccompFilter::new(others, otherwise, then.clone(), machine)
+        .and_then(TryInto::try_into)
+        .map_err(refused)?;
+    Ok(machines::body(&decided, then.into(), others))
 }
 
 fn refused(why: impl std::fmt::Display) -> Failure {
@@ -249,6 +255,6 @@ mod tests {
     fn the_default_profile_is_two_short_programs() {
         let filters = compile(&docker_default(&["CAP_SYS_CHROOT".to_owned()])).unwrap();
         let lengths: Vec<usize> = filters.programs().iter().map(Vec::len).collect();
-        assert!(lengths.len() == 2 && lengths[0] < 3000 && lengths[1] < 40, "{lengths:?}");
+        assert!(lengths.len() == 2 && lengths[0] < 700 && lengths[1] < 40, "{lengths:?}");
     }
 }
