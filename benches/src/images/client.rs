@@ -36,6 +36,8 @@ pub enum Client {
     Erofs,
     /// fuse-overlayfs 1.10 over unpacked layers.
     FuseOverlayfs,
+    /// crun alone, over kernel overlayfs over unpacked layers.
+    Crun,
 }
 
 impl Client {
@@ -51,6 +53,7 @@ impl Client {
             Client::Overlay => "overlay",
             Client::Erofs => "erofs+overlay",
             Client::FuseOverlayfs => "fuse-overlayfs",
+            Client::Crun => "crun+overlay",
         }
     }
 
@@ -63,6 +66,7 @@ impl Client {
             Client::Tar => &["tar"],
             Client::Erofs => &["mount"],
             Client::FuseOverlayfs => &["fuse-overlayfs"],
+            Client::Crun => &["crun", "ip"],
         }
     }
 

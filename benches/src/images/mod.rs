@@ -14,11 +14,12 @@
 //! | `registry` | docker-registry on loopback |
 //! | `scene` | what is shared by runs: the corpus, loaded stores, the clock |
 //! | `workload` | what is measured: one table |
-//! | `transport`, `upper`, `mounts`, `disk` | a function for each |
+//! | `transport`, `upper`, `mounts`, `disk`, `containers` | a function for each |
 //! | `page` | tables, `RESULTS-images.md`, plots |
 
 mod archive;
 mod client;
+mod containers;
 mod corpus;
 mod disk;
 mod mounts;

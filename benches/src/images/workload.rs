@@ -4,7 +4,7 @@ use std::io;
 
 use super::client::Client;
 use super::scene::Scene;
-use super::{disk, mounts, transport, upper};
+use super::{containers, disk, mounts, transport, upper};
 use crate::figure::Figure;
 
 /// A row of the table.
@@ -32,7 +32,7 @@ pub enum Repeat {
     Once,
 }
 
-use Client::{Erofs, FuseOverlayfs, Layers, Overlay, Podman, Runion, Skopeo, Tar, Umoci};
+use Client::{Crun, Erofs, FuseOverlayfs, Layers, Overlay, Podman, Runion, Skopeo, Tar, Umoci};
 
 /// Every workload.
 pub const ALL: &[Workload] = &[
@@ -115,6 +115,30 @@ pub const ALL: &[Workload] = &[
         clients: &[Runion, Overlay, Erofs, FuseOverlayfs],
         repeat: Repeat::Rounds,
         run: mounts::walk_hundred,
+    },
+    Workload {
+        name: "start-none",
+        about: "run --rm IMAGE true without a network, with an upper of its own",
+        reference: Podman,
+        clients: &[Runion, Crun, Podman],
+        repeat: Repeat::Rounds,
+        run: containers::start_alone,
+    },
+    Workload {
+        name: "start-bridge",
+        about: "the same on a bridge",
+        reference: Podman,
+        clients: &[Runion, Podman],
+        repeat: Repeat::Rounds,
+        run: containers::start_bridged,
+    },
+    Workload {
+        name: "start-50",
+        about: "50 of them at once, without a network",
+        reference: Podman,
+        clients: &[Runion, Crun, Podman],
+        repeat: Repeat::Rounds,
+        run: containers::start_many,
     },
     Workload {
         name: "disk",
