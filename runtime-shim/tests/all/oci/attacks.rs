@@ -287,6 +287,7 @@ fn a_console_that_is_a_link_and_false_terminals_are_refused() {
     symlink("../../../host/made", root.join("dev/console")).unwrap();
     bundle.write();
     let output = bundle.runtime(Runtime::Ours, &words).output().unwrap();
+    bundle.runtime(Runtime::Ours, &["delete", "--force", "console"]).output().unwrap();
     assert!(stderr(&output).contains("cannot show /dev/console"), "{}", stderr(&output));
     std::fs::remove_file(root.join("dev/console")).unwrap();
     // A directory of the image's instead of terminals; a pipe would wait for ever.
@@ -295,6 +296,8 @@ fn a_console_that_is_a_link_and_false_terminals_are_refused() {
     Command::new("mkfifo").arg(root.join("dev/pts/ptmx")).status().unwrap();
     bundle.write();
     let output = bundle.runtime(Runtime::Ours, &words).output().unwrap();
+    // One that was made all the same does not stay.
+    bundle.runtime(Runtime::Ours, &["delete", "--force", "console"]).output().unwrap();
     assert!(stderr(&output).contains("its /dev/pts is not one of terminals"), "{}", stderr(&output));
     assert_eq!(snapshot(&host), before);
 }
