@@ -99,7 +99,7 @@ fn what_cannot_be_imported_is_refused() {
         (&["import", archive, "a:b:c"], "cannot stand in"),
         (&["import", "-c", "RUN true", archive], "RUN is no instruction for it"),
         (&["import", "--platform", "a/b/c/d", archive], "is no platform"),
-        (&["export", "nothing"], "Error: No such image: nothing:latest"),
+        (&["export", "nothing"], "Error: No such container: nothing"),
         (&["export", "hello", "-o", "/does/not/exist"], "write /does/not/exist"),
         (&["export", "hello", "-o", "/tmp"], "/tmp is a directory"),
     ] {
