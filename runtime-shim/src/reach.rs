@@ -21,8 +21,9 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, ope
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, set_child_subreaper, wait, waitpid};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use unionfs::config::Namespace;
 
-use crate::container::{Container, Locked, Record};
+use crate::container::{Container, Driver, Locked, Record};
 use crate::failure::{Context, Failure, OURS, Result};
 use crate::files::Maps;
 use crate::rootfs::Rootfs;
@@ -196,11 +197,26 @@ fn stopped(
 ) -> Result<()> {
     set_child_subreaper(Some(rustix::process::getpid()))
         .context(|| "cannot begin to reach a container".to_owned())?;
-    let rootfs = Rootfs::mount(container, record, plan, &SignalSet::of(&[]))?;
+    let rootfs = mount(container, record, plan)?;
     let done = with_root(container, record, plan, view, &rootfs, work);
     let unmounted = rootfs.unmount();
     await_server()?;
     done.and(unmounted)
+}
+
+/// Its root. The two drivers show and leave the same, and through the kernel's
+/// own overlay a tree of many files is read in less than half the time: it is
+/// taken where it can be had.
+fn mount(container: &Container, record: &Record, plan: &Plan) -> Result<Rootfs> {
+    let none = SignalSet::of(&[]);
+    if matches!(plan, Plan::Own(Namespace::Trusted)) && record.config.uid_map.is_empty() {
+        let mut quick = record.clone();
+        quick.config.driver = Driver::Kernel;
+        if let Ok(rootfs) = Rootfs::mount(container, &quick, plan, &none) {
+            return Ok(rootfs);
+        }
+    }
+    Rootfs::mount(container, record, plan, &none)
 }
 
 fn with_root(

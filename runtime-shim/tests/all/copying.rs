@@ -329,17 +329,16 @@ fn a_copy_that_is_killed_leaves_a_container_that_starts() {
     world.makes("create", &["--name", "rest", "-v", "vol:/data", "box", "sh", "-c", "ls /data/sub"]);
     let mut copy = world.command(&["cp", "-", "rest:/tmp"]).stdin(Stdio::piped()).spawn().unwrap();
     let children = format!("/proc/{0}/task/{0}/children", copy.id());
-    let server = || {
+    let reached = || {
         let child = fs::read_to_string(&children).unwrap();
         let child = child.split_whitespace().next()?.to_owned();
-        let below = fs::read_to_string(format!("/proc/{child}/task/{child}/children")).ok()?;
         // What has a volume mounted has everything mounted.
         let mounts = fs::read_to_string(format!("/proc/{child}/mounts")).ok()?;
-        (!below.is_empty() && mounts.contains("/rootfs/data")).then_some(child)
+        mounts.contains("/rootfs/data").then_some(child)
     };
     let child = (0..200).find_map(|_| {
         std::thread::sleep(std::time::Duration::from_millis(20));
-        server()
+        reached()
     });
     let child =
         rustix::process::Pid::from_raw(child.expect("it reached the container").parse().unwrap()).unwrap();
