@@ -329,15 +329,15 @@ mod tests {
         let mut image = Execution::default();
         image.volumes.insert("/data".to_owned(), Default::default());
         let owned = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        assert_eq!(parse(&owned(&["x:/data/"]), &[], &[], &[], &image).unwrap().len(), 1);
+        assert_eq!(parse(&owned(&["xx:/data/"]), &[], &[], &[], &image).unwrap().len(), 1);
         assert_eq!(parse(&[], &[], &owned(&["/tmp:size=1m"]), &[], &image).unwrap().len(), 2);
-        assert!(parse(&owned(&["x:/a", "y:/a"]), &[], &[], &[], &image).is_err());
-        let others = parse(&owned(&["x:/data", "/etc:/b"]), &[], &owned(&["/t"]), &[], &image).unwrap();
+        assert!(parse(&owned(&["xx:/a", "yy:/a"]), &[], &[], &[], &image).is_err());
+        let others = parse(&owned(&["xx:/data", "/etc:/b"]), &[], &owned(&["/t"]), &[], &image).unwrap();
         let lent = lend(&others, Some("ro"));
         assert_eq!(lent.len(), 2, "a temporary file system is not lent");
-        let all = parse(&owned(&["y:/b"]), &[], &[], &lent, &image).unwrap();
+        let all = parse(&owned(&["yy:/b"]), &[], &[], &lent, &image).unwrap();
         assert_eq!(all.len(), 2);
         let Some(Wish::Volume { name, options, fill, .. }) = all.get(1) else { panic!() };
-        assert_eq!((name.as_str(), *fill, options.last().map(String::as_str)), ("x", false, Some("ro")));
+        assert_eq!((name.as_str(), *fill, options.last().map(String::as_str)), ("xx", false, Some("ro")));
     }
 }

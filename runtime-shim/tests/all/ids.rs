@@ -77,7 +77,7 @@ fn of_an_ordinary_user() {
     let output = as_user(&world, line);
     assert_eq!(
         stdout(&output),
-        "root:x:0:0::/root:/bin/sh\n0/0\nA /mnt\nC /tmp\nA /tmp/y\n5:6\nrefused\nused\nvol\n0\n",
+        "root:x:0:0::/root:/bin/sh\nuser:x:7:8::/home/user:/bin/sh\n0/0\nA /mnt\nC /tmp\nA /tmp/y\n5:6\nrefused\nused\nvol\n0\n",
         "{}",
         stderr(&output)
     );
