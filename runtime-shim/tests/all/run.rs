@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use crate::setup::runion;
 use crate::world::World;
@@ -50,10 +50,10 @@ fn a_command_is_who_it_should_be() {
     assert_eq!(world.run_says(&["-u", "user", "box", "sh", "-c", "echo $HOME"]), "/home/user\n");
     assert!(!world.run(&["-u", "user", "box", "touch", "/etc/new"]).status.success());
     // The caller's further groups are none of the container's.
-    let mut grouped = Command::new("setpriv");
+    let mut grouped = world.in_namespace("setpriv");
     grouped.args(["--groups", "0,4321"]).arg(runion()).arg("--root").arg(world.scratch.join("store"));
     grouped.args(["run", "--rm", "--pull", "never", "box", "id"]).env("TMPDIR", world.scratch.path());
-    let grouped = grouped.stdin(Stdio::null()).output().unwrap();
+    let grouped = grouped.output().unwrap();
     assert_eq!(String::from_utf8_lossy(&grouped.stdout), "uid=0(root) gid=0(root) groups=0(root)\n");
     let status = world.run_says(&["box", "cat", "/proc/self/status"]);
     assert!(status.contains("CapBnd:\t00000000a80425fb\n"), "docker's default: {status}");
