@@ -2,13 +2,14 @@
 
 use crate::failure::{Failure, Result};
 
-const NAMES: [(&str, i32); 31] = [
+const NAMES: [(&str, i32); 33] = [
     ("HUP", libc::SIGHUP),
     ("INT", libc::SIGINT),
     ("QUIT", libc::SIGQUIT),
     ("ILL", libc::SIGILL),
     ("TRAP", libc::SIGTRAP),
     ("ABRT", libc::SIGABRT),
+    ("IOT", libc::SIGIOT),
     ("BUS", libc::SIGBUS),
     ("FPE", libc::SIGFPE),
     ("KILL", libc::SIGKILL),
@@ -20,6 +21,7 @@ const NAMES: [(&str, i32); 31] = [
     ("TERM", libc::SIGTERM),
     ("STKFLT", libc::SIGSTKFLT),
     ("CHLD", libc::SIGCHLD),
+    ("CLD", libc::SIGCHLD),
     ("CONT", libc::SIGCONT),
     ("STOP", libc::SIGSTOP),
     ("TSTP", libc::SIGTSTP),

@@ -6,6 +6,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 use super::list::processes;
 use super::state::Root;
 use crate::failure::{Context, Failure, Result};
+use crate::signal;
 
 /// Send a signal to a container's first process
 #[derive(Args)]
@@ -50,63 +51,12 @@ impl Kill {
     }
 }
 
-/// By number, or by name with or without SIG.
-const NAMES: [(&str, i32); 33] = [
-    ("HUP", libc::SIGHUP),
-    ("INT", libc::SIGINT),
-    ("QUIT", libc::SIGQUIT),
-    ("ILL", libc::SIGILL),
-    ("TRAP", libc::SIGTRAP),
-    ("ABRT", libc::SIGABRT),
-    ("IOT", libc::SIGIOT),
-    ("BUS", libc::SIGBUS),
-    ("FPE", libc::SIGFPE),
-    ("KILL", libc::SIGKILL),
-    ("USR1", libc::SIGUSR1),
-    ("SEGV", libc::SIGSEGV),
-    ("USR2", libc::SIGUSR2),
-    ("PIPE", libc::SIGPIPE),
-    ("ALRM", libc::SIGALRM),
-    ("TERM", libc::SIGTERM),
-    ("STKFLT", libc::SIGSTKFLT),
-    ("CHLD", libc::SIGCHLD),
-    ("CLD", libc::SIGCHLD),
-    ("CONT", libc::SIGCONT),
-    ("STOP", libc::SIGSTOP),
-    ("TSTP", libc::SIGTSTP),
-    ("TTIN", libc::SIGTTIN),
-    ("TTOU", libc::SIGTTOU),
-    ("URG", libc::SIGURG),
-    ("XCPU", libc::SIGXCPU),
-    ("XFSZ", libc::SIGXFSZ),
-    ("VTALRM", libc::SIGVTALRM),
-    ("PROF", libc::SIGPROF),
-    ("WINCH", libc::SIGWINCH),
-    ("IO", libc::SIGIO),
-    ("PWR", libc::SIGPWR),
-    ("SYS", libc::SIGSYS),
-];
-
+/// As everywhere; and 0, which asks whether it is there.
 fn parse(text: &str) -> Result<i32> {
-    let unknown = || Failure::failed(format!("unknown signal {text:?}"));
-    if let Ok(number) = text.parse::<i32>() {
-        return if (0..=64).contains(&number) { Ok(number) } else { Err(unknown()) };
+    match text {
+        "0" => Ok(0),
+        text => signal::parse(text),
     }
-    let upper = text.to_ascii_uppercase();
-    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    if let Some((_, number)) = NAMES.iter().find(|(known, _)| *known == name) {
-        return Ok(*number);
-    }
-    let from = |first: i32, offset: &str, sign: i32| {
-        let offset = if offset.is_empty() { Some(0) } else { offset.get(1..)?.parse::<i32>().ok() };
-        offset.map(|offset| first + sign * offset).filter(|number| (34..=64).contains(number))
-    };
-    let real_time = match (name.strip_prefix("RTMIN"), name.strip_prefix("RTMAX")) {
-        (Some(offset), _) => from(34, offset, 1),
-        (_, Some(offset)) => from(64, offset, -1),
-        _ => None,
-    };
-    real_time.ok_or_else(unknown)
 }
 
 #[cfg(test)]
