@@ -177,6 +177,18 @@ impl Mount {
         self.daemon.as_ref().map(|d| d.process.id())
     }
 
+    /// One number of our statistics.
+    ///
+    /// # Panics
+    /// If the mount has none.
+    pub fn stat(&self, name: &str) -> u64 {
+        let mut json = [0; 1 << 14];
+        let length = rustix::fs::getxattr(self.path(), "user.runionfs.stats", &mut json[..]).unwrap();
+        let json = std::str::from_utf8(&json[..length]).unwrap();
+        let Some((_, rest)) = json.split_once(&format!("\"{name}\":")) else { return 0 };
+        rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
+    }
+
     /// Tells the watchdog that the mount is alive and may be used for `limit`.
     pub fn extend(&self, limit: Duration) {
         if let Some(daemon) = &self.daemon {

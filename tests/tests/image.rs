@@ -46,7 +46,14 @@ impl Scene {
         let [upper, work] = [format!("{upper}-upper"), format!("{upper}-work")];
         let dir = |name: &str| match self.scratch.path().join(name) {
             there if there.is_dir() => there,
-            _ => self.scratch.dir(name).unwrap(),
+            _ => {
+                let new = self.scratch.dir(name).unwrap();
+                // Those of two mounts that are compared are of one time.
+                let then = Timespec { tv_sec: 1_000_000_000, tv_nsec: 0 };
+                let times = Timestamps { last_access: then, last_modification: then };
+                utimensat(CWD, &new, &times, rustix::fs::AtFlags::empty()).unwrap();
+                new
+            }
         };
         let (upper, work) = (dir(&upper), dir(&work));
         Layers { data_only: vec![self.store.objects()], ..Layers::writable(&[&self.index], &upper, &work) }
@@ -359,6 +366,23 @@ fn s105_an_object_that_is_lost_or_cut_is_an_error_of_that_file_alone() {
         assert_eq!(fs::read(mount.path().join(name)).unwrap_err().raw_os_error(), Some(libc::EIO), "{name}");
         assert_eq!(fs::metadata(mount.path().join(name)).unwrap().size(), 1000);
     }
+    mount.unmount().unwrap();
+}
+
+#[test]
+fn s103_programs_of_an_image_are_read_by_the_kernel_itself() {
+    let scene = Scene::new(|root| {
+        for (name, mode) in [("program", 0o755), ("text", 0o644)] {
+            put(root, name, vec![mode as u8; 100_000]).unwrap();
+            fs::set_permissions(root.join(name), Permissions::from_mode(mode)).unwrap();
+        }
+    });
+    let layers = Layers { served: "transport=auto,data=programs".to_owned(), ..scene.layers("ours") };
+    let mount = scene.mount(&layers);
+    assert_eq!(fs::read(mount.path().join("program")).unwrap(), vec![0o755_u32 as u8; 100_000]);
+    assert_eq!(mount.stat("READ"), 0);
+    assert_eq!(fs::read(mount.path().join("text")).unwrap(), vec![0o644_u32 as u8; 100_000]);
+    assert!(mount.stat("READ") > 0);
     mount.unmount().unwrap();
 }
 

@@ -148,10 +148,7 @@ impl Scene {
 
     /// One number of our statistics.
     pub fn stat(&self, name: &str) -> u64 {
-        let json = xattr(&self.at(""), "user.runionfs.stats").unwrap();
-        let json = String::from_utf8(json).unwrap();
-        let Some((_, rest)) = json.split_once(&format!("\"{name}\":")) else { return 0 };
-        rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
+        self.mount.as_ref().unwrap().stat(name)
     }
 
     /// Unmounts it; the lowers must be what they were.

@@ -14,11 +14,10 @@ use rustix::io::Errno;
 use super::ensure::Need;
 use super::{Writable, file_of};
 use crate::error::Result;
-use crate::inode::{Access, Body, Data, Fact, File, FileState, Inode, Place};
+use crate::inode::{Access, Body, Fact, File, FileState, Inode, Place};
 use crate::stack::real::LayerId;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Arc, RwLock};
-use crate::sys::at;
 use crate::sys::fuse::Backing;
 use crate::{Union, log};
 
@@ -105,7 +104,7 @@ impl Union {
         // The descriptor tells, not the place: a copy-up may just have been
         // published whose descriptor the opens do not share yet.
         let side = match (open.data.is_lowers, state.as_lower()) {
-            (true, Some((dir, _))) if self.is_passed(passthrough, dir.layer, inode, &open.data) => 1,
+            (true, Some((dir, _))) if self.is_passed(passthrough, dir.layer, inode, state) => 1,
             (true, _) => return None,
             (false, _) => 0,
         };
@@ -126,13 +125,13 @@ impl Union {
 
     /// Whether a file of a lower is passed through. It must be held so that nobody
     /// can write to it, not even by being given it.
-    fn is_passed(&self, passthrough: &Passthrough, layer: LayerId, inode: &Inode, file: &Data) -> bool {
+    fn is_passed(&self, passthrough: &Passthrough, layer: LayerId, inode: &Inode, file: &FileState) -> bool {
         let is_sealed = self.layers.get(layer).is_some_and(|layer| layer.is_sealed);
         is_sealed
             && match passthrough.lowers {
                 PassedLowers::All => true,
                 _ if self.upper.is_none() => true,
-                PassedLowers::Programs => is_program(inode, file),
+                PassedLowers::Programs => self.is_program(inode, file),
                 PassedLowers::None => false,
             }
     }
@@ -167,16 +166,17 @@ impl Union {
         self.changed.lock().push(inode.id);
         Ok(successor)
     }
-}
 
-/// Whether a lower's file, just opened, may be executed.
-fn is_program(inode: &Inode, file: &Data) -> bool {
-    if inode.learnt.has(Fact::NoProgram) || inode.learnt.has(Fact::Program) {
-        return inode.learnt.has(Fact::Program);
+    /// Whether a lower's file, just opened, may be executed. Its metadata says:
+    /// the data may be of an object, whose mode is everybody's.
+    fn is_program(&self, inode: &Inode, file: &FileState) -> bool {
+        if inode.learnt.has(Fact::NoProgram) || inode.learnt.has(Fact::Program) {
+            return inode.learnt.has(Fact::Program);
+        }
+        let asked = inode.learnt.now();
+        let Ok(stat) = self.with_place(file, |file| Ok(file.stat()?)) else { return false };
+        let is_program = stat.mode & 0o111 != 0;
+        inode.learnt.note(asked, if is_program { Fact::Program } else { Fact::NoProgram });
+        is_program
     }
-    let asked = inode.learnt.now();
-    let Ok(stat) = at::stat_fd(&file.fd) else { return false };
-    let is_program = stat.mode & 0o111 != 0;
-    inode.learnt.note(asked, if is_program { Fact::Program } else { Fact::NoProgram });
-    is_program
 }
