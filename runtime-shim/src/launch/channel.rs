@@ -121,9 +121,8 @@ impl Channel {
         let received = loop {
             let into = &mut [IoSliceMut::new(&mut packet)];
             match recvmsg(&self.0, into, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
-                Err(Errno::INTR) => {}
-                // It died with something unread.
-                Err(Errno::CONNRESET) => return Ok(None),
+                // It died with something unread; what it said before comes next.
+                Err(Errno::INTR | Errno::CONNRESET) => {}
                 received => break received.context(context)?,
             }
         };
@@ -159,6 +158,16 @@ mod tests {
         theirs.give(&Message::Ready, pipe.as_fd()).unwrap();
         assert!(matches!(ours.hear().unwrap(), Some((Message::Ready, Some(_)))));
         drop(theirs);
+        assert!(ours.hear().unwrap().is_none());
+    }
+
+    #[test]
+    fn last_words_are_heard_of_one_that_did_not_listen() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        ours.say(&Message::Prepare { pid: 1 }).unwrap();
+        theirs.say(&Message::of_failure(&Failure::new("no"))).unwrap();
+        drop(theirs);
+        assert!(matches!(ours.hear().unwrap(), Some((Message::Failed { .. }, None))));
         assert!(ours.hear().unwrap().is_none());
     }
 }

@@ -92,8 +92,9 @@ pub fn send_bytes(socket: BorrowedFd<'_>, bytes: &[u8]) -> rustix::io::Result<()
 pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> rustix::io::Result<usize> {
     loop {
         match recv(socket.as_fd(), &mut *buffer, RecvFlags::empty()) {
-            Err(Errno::INTR) => {}
-            Err(Errno::CONNRESET) => return Ok(0),
+            // The other side went with something unread; what it said before comes
+            // next.
+            Err(Errno::INTR | Errno::CONNRESET) => {}
             received => return received.map(|(length, _)| length),
         }
     }
@@ -101,7 +102,22 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> rustix::io::Result<usize
 
 #[cfg(test)]
 mod tests {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
     use super::*;
+
+    #[test]
+    fn last_words_come_from_one_that_did_not_listen() {
+        let kind = (AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC);
+        let (ours, theirs) = socketpair(kind.0, kind.1, kind.2, None).unwrap();
+        send_packet(&ours, &Packet::InputEnd).unwrap();
+        send_packet(&theirs, &Packet::Exit(5)).unwrap();
+        drop(theirs);
+        let mut buffer = [0; 16];
+        let length = receive(&ours, &mut buffer).unwrap();
+        assert_eq!(Packet::decode(&buffer[..length]), Some(Packet::Exit(5)));
+        assert_eq!(receive(&ours, &mut buffer), Ok(0));
+    }
 
     #[test]
     fn packets_come_back() {
