@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
@@ -10,6 +11,7 @@ use crate::images;
 use crate::plan::{Caches, Pass, Placement, Plan, Upper};
 use crate::programs::{self, Profile};
 use crate::report;
+use crate::results::Earlier;
 use crate::session::Session;
 use crate::size::Sizes;
 use crate::workload::{self, Workload};
@@ -50,6 +52,9 @@ struct Arguments {
     /// Write benches/RESULTS.md and its plots
     #[arg(long)]
     write: bool,
+    /// Show the raw figures of an earlier run, too, of workloads that this one leaves out
+    #[arg(long, value_name = "FILE")]
+    with: Vec<PathBuf>,
     /// Show candidates and workloads, and measure nothing
     #[arg(long)]
     list: bool,
@@ -82,17 +87,26 @@ pub fn run() -> io::Result<()> {
     if programs::profile()? == Profile::Debug {
         eprintln!("not a release build: these figures say nothing\nhint: cargo run --release -p benches");
     }
-    let session = session(&arguments)?;
-    let results = session.run()?;
+    let mut session = session(&arguments)?;
+    let mut results = session.run()?;
     let command = typed();
     let mut out = io::stdout().lock();
     out.write_all(report::tables(&session, &results).as_bytes())?;
     let raw = report::write_raw(&session, &results, &command, &session.plan.home)?;
     writeln!(out, "\nraw figures: {}", raw.display())?;
-    if arguments.write {
-        report::write_page(&session, &results, &command, &programs::workspace().join("benches"))?;
+    if !arguments.write {
+        return Ok(());
     }
-    Ok(())
+    let mut commands = vec![command];
+    for path in &arguments.with {
+        let earlier = Earlier::read(path)?;
+        commands.push(earlier.command);
+        results.add_earlier(earlier.results);
+    }
+    session.workloads = workload::all().filter(|workload| results.has(workload.name)).collect();
+    let known = results.candidates().join(",");
+    session.candidates = candidate::parse_list(&known).map_err(io::Error::other)?;
+    report::write_page(&session, &results, &commands, &programs::workspace().join("benches"))
 }
 
 fn session(arguments: &Arguments) -> io::Result<Session> {

@@ -3,13 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs;
+use std::io;
+use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use crate::errors::at;
 use crate::figure::{Daemon, Figure, Spread, Unit};
 
 /// How a run ended.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Outcome {
     /// With all its figures.
     Done,
@@ -30,7 +34,7 @@ impl fmt::Display for Outcome {
 }
 
 /// One run.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Run {
     /// How it ended.
     pub outcome: Outcome,
@@ -50,12 +54,12 @@ impl Run {
 }
 
 /// Every run, in the order they were made.
-#[derive(Default, Serialize)]
+#[derive(Default, Serialize, Deserialize)]
 pub struct Results {
     runs: Vec<Entry>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct Entry {
     workload: String,
     candidate: String,
@@ -72,7 +76,49 @@ pub struct Cell {
     pub unit: Unit,
 }
 
+/// Raw figures of an earlier run, as far as they are shown again.
+#[derive(Deserialize)]
+pub struct Earlier {
+    /// What made them.
+    pub command: String,
+    /// The figures.
+    pub results: Results,
+}
+
+impl Earlier {
+    /// What a run has left in `target/bench`.
+    ///
+    /// # Errors
+    /// Those of reading the file, and what is wrong with it.
+    pub fn read(path: &Path) -> io::Result<Earlier> {
+        let text = fs::read(path).map_err(|e| at(path, e))?;
+        serde_json::from_slice(&text).map_err(|e| at(path, e.into()))
+    }
+}
+
 impl Results {
+    /// Adds what an earlier run measured, and no workload of this one.
+    pub fn add_earlier(&mut self, earlier: Results) {
+        let own: Vec<String> = self.runs.iter().map(|entry| entry.workload.clone()).collect();
+        self.runs.extend(earlier.runs.into_iter().filter(|entry| !own.contains(&entry.workload)));
+    }
+
+    /// Who was measured, in the order in which they were.
+    pub fn candidates(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for entry in &self.runs {
+            if !names.contains(&entry.candidate.as_str()) {
+                names.push(&entry.candidate);
+            }
+        }
+        names
+    }
+
+    /// Whether anything of this workload was measured.
+    pub fn has(&self, workload: &str) -> bool {
+        self.runs.iter().any(|entry| entry.workload == workload)
+    }
+
     /// One more.
     pub fn add(&mut self, workload: &str, candidate: &str, run: Run) {
         self.runs.push(Entry { workload: workload.to_owned(), candidate: candidate.to_owned(), run });

@@ -39,7 +39,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::programs::{self, Profile};
-use crate::results::{Outcome, Results, Run};
+use crate::results::{Earlier, Outcome, Results, Run};
 use crate::sys;
 use client::Client;
 use corpus::Size;
@@ -66,6 +66,9 @@ pub struct Arguments {
     /// Write benches/RESULTS-images.md and its plots
     #[arg(long)]
     write: bool,
+    /// Show the raw figures of an earlier run, too, of workloads that this one leaves out
+    #[arg(long, value_name = "FILE")]
+    with: Vec<PathBuf>,
     /// Show the workloads and their candidates, and measure nothing
     #[arg(long)]
     list: bool,
@@ -83,6 +86,7 @@ struct Plan {
     runion: PathBuf,
     mount_runionfs: PathBuf,
     command: String,
+    with: Vec<PathBuf>,
 }
 
 /// Whether the page is written.
@@ -118,6 +122,7 @@ pub fn run(arguments: &Arguments, command: String) -> io::Result<()> {
         runion: programs::runion()?,
         mount_runionfs: programs::ours()?,
         command,
+        with: arguments.with.clone(),
     };
     let mut inside = Command::new("unshare");
     inside.args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]);
@@ -149,16 +154,24 @@ pub fn inside(plan: &str) -> io::Result<()> {
     let workloads: Vec<&Workload> =
         workload::ALL.iter().filter(|workload| plan.workloads.iter().any(|n| n == workload.name)).collect();
     let mut scene = Scene::new(plan.clone())?;
-    let results = measure(&mut scene, &workloads)?;
+    let mut results = measure(&mut scene, &workloads)?;
     scene.clear()?;
-    let report = page::Report { plan: &plan, workloads: &workloads, results: &results };
     let mut out = io::stdout().lock();
+    let report = page::Report { plan: &plan, workloads: &workloads, results: &results, commands: &[] };
     out.write_all(report.tables().as_bytes())?;
     writeln!(out, "\nraw figures: {}", report.write_raw()?.display())?;
-    if plan.page == Page::Written {
-        report.write(&programs::workspace().join("benches"))?;
+    if plan.page == Page::Left {
+        return Ok(());
     }
-    Ok(())
+    let mut commands = vec![plan.command.clone()];
+    for path in &plan.with {
+        let earlier = Earlier::read(path)?;
+        commands.push(earlier.command);
+        results.add_earlier(earlier.results);
+    }
+    let workloads: Vec<&Workload> = workload::ALL.iter().filter(|w| results.has(w.name)).collect();
+    page::Report { plan: &plan, workloads: &workloads, results: &results, commands: &commands }
+        .write(&programs::workspace().join("benches"))
 }
 
 /// For each workload, for each round, every candidate in turn, in another

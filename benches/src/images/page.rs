@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::Plan;
 use super::client::Client;
 use super::corpus::{Corpus, Size};
-use super::workload::Workload;
+use super::workload::{Group, Workload};
 use crate::errors::at;
 use crate::figure::{Unit, digits};
 use crate::report::{machine, plot, table};
@@ -24,20 +24,9 @@ pub struct Report<'a> {
     pub workloads: &'a [&'a Workload],
     /// What was measured.
     pub results: &'a Results,
+    /// By which commands.
+    pub commands: &'a [String],
 }
-
-/// Workloads that are shown together, as they have one reference.
-struct Group {
-    name: &'static str,
-    reference: Client,
-    file: &'static str,
-}
-
-const GROUPS: [Group; 3] = [
-    Group { name: "stores", reference: Client::Podman, file: "images-stores.svg" },
-    Group { name: "mounts", reference: Client::Overlay, file: "images-mounts.svg" },
-    Group { name: "disk", reference: Client::Layers, file: "images-disk.svg" },
-];
 
 impl Report<'_> {
     /// A table for each workload.
@@ -93,18 +82,17 @@ impl Report<'_> {
         let plots = dir.join("plots");
         fs::create_dir_all(&plots)?;
         let mut text = self.head()?;
-        for group in &GROUPS {
+        for group in Group::ALL {
             let workloads: Vec<&Workload> =
-                self.workloads.iter().copied().filter(|w| w.reference == group.reference).collect();
-            if workloads.is_empty() {
-                continue;
-            }
-            let reference = group.reference.name();
-            text.push_str(&format!("\n## {}\n", group.name));
+                self.workloads.iter().copied().filter(|w| w.group == group).collect();
+            let Some(first) = workloads.first() else { continue };
+            let reference = first.reference.name();
+            text.push_str(&format!("\n## {}\n", group.name()));
             if let Some(svg) = self.plot(group, &workloads) {
-                let path = plots.join(group.file);
+                let file = format!("images-{}.svg", group.name());
+                let path = plots.join(&file);
                 fs::write(&path, svg).map_err(|e| at(&path, e))?;
-                text.push_str(&format!("\n![ratios to {reference}](plots/{})\n", group.file));
+                text.push_str(&format!("\n![ratios to {reference}](plots/{file})\n"));
             }
             text.push_str(&format!(
                 "\nMedians, and in brackets the ratio to {reference}: above 1 is worse.\n\n"
@@ -134,7 +122,8 @@ impl Report<'_> {
                 "**A smoke run: small images or few rounds. These figures are not to be quoted.**\n\n",
             );
         }
-        text.push_str(&format!("    {}\n\n", plan.command));
+        self.commands.iter().for_each(|command| text.push_str(&format!("    {command}\n")));
+        text.push('\n');
         let mut sentences = machine::hardware();
         sentences.push(format!("stores and layers on {}", machine::file_system(&plan.home)));
         let mut peers: Vec<String> = [Client::Podman, Client::Umoci, Client::FuseOverlayfs]
@@ -224,7 +213,7 @@ impl Report<'_> {
         rows
     }
 
-    fn plot(&self, group: &Group, workloads: &[&Workload]) -> Option<String> {
+    fn plot(&self, group: Group, workloads: &[&Workload]) -> Option<String> {
         let clients = clients(workloads);
         let legend: Vec<String> = clients.iter().map(|client| client.name().to_owned()).collect();
         let mut rows = Vec::new();
@@ -232,7 +221,7 @@ impl Report<'_> {
             for figure in self.results.figures(workload.name) {
                 let bar = |(candidate, client): (usize, &Client)| {
                     let ratio = self.ratio(workload, &figure, *client)?;
-                    (*client != group.reference).then_some(plot::Bar { candidate, ratio })
+                    (*client != workload.reference).then_some(plot::Bar { candidate, ratio })
                 };
                 let bars: Vec<plot::Bar> = clients.iter().enumerate().filter_map(bar).collect();
                 if !bars.is_empty() {
@@ -240,7 +229,8 @@ impl Report<'_> {
                 }
             }
         }
-        let title = format!("{}: ratio to {} (right of 1 is worse)", group.name, group.reference.name());
+        let reference = workloads.first()?.reference.name();
+        let title = format!("{}: ratio to {reference} (right of 1 is worse)", group.name());
         (!rows.is_empty()).then(|| plot::svg(&title, &legend, &rows))
     }
 
@@ -282,12 +272,5 @@ mod tests {
         assert_eq!(compared(Unit::Seconds, 2.0, 5.0), "2.50× as fast");
         assert_eq!(compared(Unit::SecondsEach, 3.0, 2.0), "1.50× as long");
         assert_eq!(compared(Unit::Bytes, 1.0, 0.0), "nothing to compare");
-    }
-
-    #[test]
-    fn every_workload_is_in_a_group() {
-        for workload in super::super::workload::ALL {
-            assert!(GROUPS.iter().any(|group| group.reference == workload.reference), "{}", workload.name);
-        }
     }
 }

@@ -13,6 +13,8 @@ pub struct Workload {
     pub name: &'static str,
     /// What it does.
     pub about: &'static str,
+    /// Where it is shown.
+    pub group: Group,
     /// What everybody is compared with.
     pub reference: Client,
     /// Who takes part.
@@ -21,6 +23,34 @@ pub struct Workload {
     pub repeat: Repeat,
     /// One run.
     pub run: fn(&mut Scene, Client) -> io::Result<Vec<Figure>>,
+}
+
+/// Workloads that are shown together: they have one reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// Images in stores and registries.
+    Stores,
+    /// Images mounted.
+    Mounts,
+    /// Images run.
+    Containers,
+    /// Images on disk.
+    Disk,
+}
+
+impl Group {
+    /// All, in the order of the tables.
+    pub const ALL: [Group; 4] = [Group::Stores, Group::Mounts, Group::Containers, Group::Disk];
+
+    /// Heading and file name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Group::Stores => "stores",
+            Group::Mounts => "mounts",
+            Group::Containers => "containers",
+            Group::Disk => "disk",
+        }
+    }
 }
 
 /// How often a workload is played.
@@ -33,12 +63,14 @@ pub enum Repeat {
 }
 
 use Client::{Crun, Erofs, FuseOverlayfs, Layers, Overlay, Podman, Runion, Skopeo, Tar, Umoci};
+use Group::{Containers, Disk, Mounts, Stores};
 
 /// Every workload.
 pub const ALL: &[Workload] = &[
     Workload {
         name: "load",
         about: "a docker archive of an image of three layers into a fresh store",
+        group: Stores,
         reference: Podman,
         clients: &[Runion, Podman, Skopeo, Umoci],
         repeat: Repeat::Rounds,
@@ -47,6 +79,7 @@ pub const ALL: &[Workload] = &[
     Workload {
         name: "save",
         about: "the same image as a docker archive",
+        group: Stores,
         reference: Podman,
         clients: &[Runion, Podman, Skopeo],
         repeat: Repeat::Rounds,
@@ -55,6 +88,7 @@ pub const ALL: &[Workload] = &[
     Workload {
         name: "pull",
         about: "the same image, gzip, from a registry on loopback into a fresh store",
+        group: Stores,
         reference: Podman,
         clients: &[Runion, Podman, Skopeo, Umoci],
         repeat: Repeat::Rounds,
@@ -63,6 +97,7 @@ pub const ALL: &[Workload] = &[
     Workload {
         name: "push",
         about: "the same image, as it was loaded, to a fresh registry on loopback",
+        group: Stores,
         reference: Podman,
         clients: &[Runion, Podman, Skopeo],
         repeat: Repeat::Rounds,
@@ -71,6 +106,7 @@ pub const ALL: &[Workload] = &[
     Workload {
         name: "commit",
         about: "an upper with many files made and a few deleted, as a layer over an image",
+        group: Stores,
         reference: Podman,
         clients: &[Runion, Podman, Tar],
         repeat: Repeat::Rounds,
@@ -79,6 +115,7 @@ pub const ALL: &[Workload] = &[
     Workload {
         name: "images",
         about: "the list of all images, where there are many",
+        group: Stores,
         reference: Podman,
         clients: &[Runion, Podman],
         repeat: Repeat::Rounds,
@@ -87,6 +124,7 @@ pub const ALL: &[Workload] = &[
     Workload {
         name: "mount-1",
         about: "from the call to the first ls of an image of one layer, with an upper",
+        group: Mounts,
         reference: Overlay,
         clients: &[Runion, Overlay, Erofs, FuseOverlayfs],
         repeat: Repeat::Rounds,
@@ -95,6 +133,7 @@ pub const ALL: &[Workload] = &[
     Workload {
         name: "mount-100",
         about: "the same with the image's files spread over 100 layers",
+        group: Mounts,
         reference: Overlay,
         clients: &[Runion, Overlay, Erofs, FuseOverlayfs],
         repeat: Repeat::Rounds,
@@ -103,6 +142,7 @@ pub const ALL: &[Workload] = &[
     Workload {
         name: "walk-1",
         about: "a stat of every file of the image of one layer",
+        group: Mounts,
         reference: Overlay,
         clients: &[Runion, Overlay, Erofs, FuseOverlayfs],
         repeat: Repeat::Rounds,
@@ -111,6 +151,7 @@ pub const ALL: &[Workload] = &[
     Workload {
         name: "walk-100",
         about: "a stat of every file of the image of 100 layers",
+        group: Mounts,
         reference: Overlay,
         clients: &[Runion, Overlay, Erofs, FuseOverlayfs],
         repeat: Repeat::Rounds,
@@ -119,6 +160,7 @@ pub const ALL: &[Workload] = &[
     Workload {
         name: "start-none",
         about: "run --rm IMAGE true without a network, with an upper of its own",
+        group: Containers,
         reference: Podman,
         clients: &[Runion, Crun, Podman],
         repeat: Repeat::Rounds,
@@ -127,6 +169,7 @@ pub const ALL: &[Workload] = &[
     Workload {
         name: "start-bridge",
         about: "the same on a bridge",
+        group: Containers,
         reference: Podman,
         clients: &[Runion, Podman],
         repeat: Repeat::Rounds,
@@ -135,6 +178,7 @@ pub const ALL: &[Workload] = &[
     Workload {
         name: "start-50",
         about: "50 of them at once, without a network",
+        group: Containers,
         reference: Podman,
         clients: &[Runion, Crun, Podman],
         repeat: Repeat::Rounds,
@@ -143,6 +187,7 @@ pub const ALL: &[Workload] = &[
     Workload {
         name: "disk",
         about: "what the families of images take on disk",
+        group: Disk,
         reference: Layers,
         clients: &[Runion, Podman, Layers],
         repeat: Repeat::Once,
@@ -174,6 +219,8 @@ mod tests {
     fn everybody_is_compared_with_somebody_who_takes_part() {
         for workload in ALL {
             assert!(workload.clients.contains(&workload.reference), "{}", workload.name);
+            let same = ALL.iter().filter(|other| other.group == workload.group);
+            assert!(same.into_iter().all(|o| o.reference == workload.reference), "{}", workload.name);
         }
     }
 

@@ -21,11 +21,11 @@ const REFERENCE: &str = REFERENCES[1].0;
 ///
 /// # Errors
 /// Those of writing the files.
-pub fn write_page(session: &Session, results: &Results, command: &str, dir: &Path) -> io::Result<()> {
+pub fn write_page(session: &Session, results: &Results, commands: &[String], dir: &Path) -> io::Result<()> {
     let plots = dir.join("plots");
     fs::create_dir_all(&plots)?;
     let suffix = suffix(session);
-    let mut text = head(session, command);
+    let mut text = head(session, commands);
     for line in absences(session, results) {
         text.push_str(&format!("- {line}\n"));
     }
@@ -112,7 +112,7 @@ fn suffix(session: &Session) -> String {
     suffix
 }
 
-fn head(session: &Session, command: &str) -> String {
+fn head(session: &Session, commands: &[String]) -> String {
     let plan = &session.plan;
     let placement = match plan.placement {
         Placement::Free => "clients and daemons wherever the scheduler puts them",
@@ -123,7 +123,8 @@ fn head(session: &Session, command: &str) -> String {
     if plan.sizes != Sizes::FULL || session.rounds < 3 {
         text.push_str("**A smoke run: small sizes or few rounds. These figures are not to be quoted.**\n\n");
     }
-    text.push_str(&format!("    {command}\n\n"));
+    commands.iter().for_each(|command| text.push_str(&format!("    {command}\n")));
+    text.push('\n');
     for line in machine::described(&plan.home, plan.upper) {
         text.push_str(&format!("- {line}\n"));
     }
