@@ -72,10 +72,19 @@ const fn allowed(kind: Kind, major: Option<u32>, minor: Option<u32>, access: u8)
     Rule { verdict: Verdict::Allow, kind: Some(kind), major, minor, access }
 }
 
-/// The rules of a bundle, and the usual ones behind them.
+/// The rules of a bundle, and behind them those of the usual ones that it does
+/// not end up with by itself.
 pub fn rules(of_bundle: &[DeviceRule]) -> Result<Vec<Rule>> {
-    let rules: Result<Vec<Rule>> = of_bundle.iter().map(Rule::of).collect();
-    Ok([rules?.as_slice(), &USUAL].concat())
+    let mut rules = of_bundle.iter().map(Rule::of).collect::<Result<Vec<Rule>>>()?;
+    let decides = |rule: &Rule, usual: &Rule| match rule.verdict {
+        Verdict::Allow => rule == usual,
+        Verdict::Deny => rule.overlaps(usual),
+    };
+    let is_said =
+        |usual: &Rule| rules.iter().rev().find(|rule| decides(rule, usual)).is_some_and(|rule| rule == usual);
+    let more: Vec<Rule> = USUAL.into_iter().filter(|usual| !is_said(usual)).collect();
+    rules.extend(more);
+    Ok(rules)
 }
 
 impl Rule {
@@ -216,6 +225,25 @@ pub mod tests {
         {
             assert!(bad.is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn the_usual_rules_are_added_unless_said_last() {
+        let usual = |allow, minor| DeviceRule {
+            allow,
+            kind: Some("c".to_owned()),
+            major: Some(1),
+            minor: Some(minor),
+            access: Some("rwm".to_owned()),
+        };
+        let total = DeviceRule { allow: false, ..DeviceRule::default() };
+        let count = |of_bundle: &[DeviceRule]| rules(of_bundle).unwrap().len();
+        assert_eq!(count(std::slice::from_ref(&total)), 1 + USUAL.len());
+        assert_eq!(count(&[total.clone(), usual(true, 3)]), 1 + USUAL.len());
+        // One that is taken back again is not said.
+        assert_eq!(count(&[usual(true, 3), total.clone()]), 2 + USUAL.len());
+        assert_eq!(count(&[usual(true, 3), usual(false, 3)]), 2 + USUAL.len());
+        assert_eq!(count(&[usual(true, 3), usual(false, 5)]), 1 + USUAL.len());
     }
 
     #[test]

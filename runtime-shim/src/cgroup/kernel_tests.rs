@@ -6,6 +6,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use rustix::process::Pid;
+
 use super::*;
 use crate::bundle::{Cpu, DeviceRule, HugePageLimit, Memory, Pids};
 
@@ -54,7 +56,9 @@ fn begin(group: &Group, line: &str) -> Child {
     command.args(["-c", &format!("read go; {line}")]);
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    group.add(Pid::from_raw(child.id() as i32).unwrap()).unwrap();
+    for dir in group.dirs() {
+        file::write(dir, "cgroup.procs", &child.id().to_string()).unwrap();
+    }
     child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
     child
 }
@@ -371,7 +375,8 @@ fn what_this_host_lacks_is_told_and_what_nobody_asked_for_is_not() {
     let warnings = limit::apply(&group, &Resources::default(), &refusals, limit::When::Later).unwrap();
     assert_eq!(warnings, [""; 0]);
     // A group that is nowhere holds nobody, and takes everybody.
-    group.add(rustix::process::getpid()).unwrap();
+    let ways_in = group.ways_in().unwrap();
+    assert!(ways_in.first.is_empty() && ways_in.second.is_none());
     group.kill_all().unwrap();
     assert!(group.pause().is_err());
 }

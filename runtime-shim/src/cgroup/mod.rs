@@ -55,8 +55,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
 pub use controller::Controller;
@@ -66,6 +66,7 @@ pub use survey::Survey;
 
 use crate::bundle::Resources;
 use crate::failure::{Failure, Result};
+use crate::launch::Groups;
 
 /// A group, as it is recorded: a directory in each hierarchy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +81,10 @@ pub struct Group {
     #[serde(skip_serializing_if = "Option::is_none")]
     v2: Option<PathBuf>,
 }
+
+/// What helps a user whose processes may not be moved.
+pub const REFUSED_ENTRY: &str = "it is in a session that this user may not move processes out of; \
+                                 begin it by: systemd-run --user --scope -p Delegate=yes …";
 
 /// Why a controller is not to be had, by controller.
 pub type Refusals = BTreeMap<Controller, String>;
@@ -212,23 +217,27 @@ impl Group {
         self.v1.values().chain(&self.v2).map(PathBuf::as_path).collect()
     }
 
-    /// Moves a process into it.
-    pub fn add(&self, pid: Pid) -> Result<()> {
-        let pid = pid.as_raw_nonzero().get();
-        for dir in self.dirs() {
-            file::write(dir, "cgroup.procs", &pid.to_string()).map_err(|error| {
+    /// The ways into it, for a process that is about to be made.
+    pub fn ways_in(&self) -> Result<Groups> {
+        let open = |path: PathBuf, flags: OFlags| {
+            rustix::fs::open(&path, flags | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| {
                 let failure =
-                    Failure::new(format!("cannot move the process {pid} into {}: {error}", dir.display()));
-                match Errno::from_io_error(&error) {
-                    Some(Errno::ACCESS | Errno::PERM) => failure.hint(
-                        "it is in a session that this user may not move processes out of; \
-                         begin it by: systemd-run --user --scope -p Delegate=yes …",
-                    ),
+                    Failure::new(format!("cannot enter the cgroup: cannot open {}: {errno}", path.display()));
+                match errno {
+                    Errno::ACCESS | Errno::PERM => failure.hint(REFUSED_ENTRY),
                     _ => failure,
                 }
-            })?;
-        }
-        Ok(())
+            })
+        };
+        let first: BTreeSet<&PathBuf> = self.v1.values().collect();
+        let second = self.v2.as_ref().map(|dir| open(dir.clone(), OFlags::PATH | OFlags::DIRECTORY));
+        Ok(Groups {
+            second: second.transpose()?,
+            first: first
+                .into_iter()
+                .map(|dir| open(dir.join("tasks"), OFlags::WRONLY))
+                .collect::<Result<_>>()?,
+        })
     }
 
     /// Sets limits anew; those that are not mentioned stay.

@@ -23,6 +23,7 @@ use std::path::PathBuf;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::failure;
+use crate::launch::protect::protect_self;
 
 /// Run commands over copy-on-write views of file systems, and keep container images.
 #[derive(Parser)]
@@ -69,6 +70,13 @@ pub fn run() -> u8 {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     if oci::wants(&arguments) {
         return oci::run(&arguments);
+    }
+    // Who is to be another program before it does anything is so before it
+    // parses: all verbs take a while. What only looks like one does no harm.
+    if arguments.iter().any(|word| container::is_protected(word)) {
+        if let Err(failure) = protect_self() {
+            return failure.report();
+        }
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -1,8 +1,8 @@
 //! From an OCI bundle to a process: this crate's own container runtime.
 //!
 //! ```text
-//! create    sources opened, process made in its namespaces, ids mapped; it waits
-//!           (the caller puts it into cgroups, attaches a network)
+//! create    sources opened, process made in its namespaces, ids mapped, cgroups
+//!           entered; it waits (the caller attaches a network)
 //! prepare   mounts, devices, hooks, root, ids, program found; it waits
 //! start     filter, capabilities, exec
 //! ```
@@ -47,7 +47,7 @@ mod target;
 mod terminal;
 mod users;
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::process::{
@@ -57,7 +57,7 @@ use rustix::process::{
 pub use self::capabilities::NAMES as CAPABILITIES;
 pub use self::channel::Channel;
 pub use self::init::FirstProcess;
-pub use self::request::{Join, Keys, OnDeath, Request, Stdio, Swap, Target};
+pub use self::request::{Groups, Join, Keys, OnDeath, Request, Stdio, Swap, Target};
 pub use self::seccomp::docker_default;
 
 use self::channel::Message;
@@ -140,16 +140,15 @@ pub fn create<'a>(request: &Request<'a>) -> Result<Created<'a>> {
         swap: request.swap,
     };
     let about = About { process: spec.process.as_ref(), container: Some((request.id, spec, request.bundle)) };
-    let created = bear(&container.plan, request.cgroup, &container.kept(), about, warnings, |channel| {
+    let created = bear(&container.plan, request.groups, &container.kept(), about, warnings, |channel| {
         container.become_it(channel)
     })?;
     users::write(created.pid(), &container.plan.users)?;
     Ok(created)
 }
 
-/// Makes a process in all the namespaces of a running container; the caller puts
-/// it into the container's cgroups.
-pub fn exec<'a>(target: &Target<'_>, process: &'a Process, join: &Join<'a>) -> Result<Created<'a>> {
+/// Makes a process in all the namespaces of a running container.
+pub fn exec<'a>(target: &Target<'_>, process: &'a Process, join: &Join<'_>) -> Result<Created<'a>> {
     if process.args.is_empty() {
         return Err(Failure::new("cannot run a command of no words"));
     }
@@ -164,7 +163,7 @@ pub fn exec<'a>(target: &Target<'_>, process: &'a Process, join: &Join<'a>) -> R
     let plan = Plan::of_process(target.pid, command::own(target.pidfd)?)?;
     let about = About { process: Some(process), container: None };
     let kept = command.kept();
-    bear(&plan, join.cgroup, &kept, about, warnings, |channel| steps::join(&command, &plan.users, channel))
+    bear(&plan, join.groups, &kept, about, warnings, |channel| steps::join(&command, &plan.users, channel))
 }
 
 /// Tells a container that was made with a listener to start, over a connection
@@ -200,21 +199,27 @@ fn section(spec: &Spec) -> Result<&Linux> {
 /// Makes a process that does `become_it`, and tells its maker why it cannot.
 fn bear<'a>(
     plan: &Plan,
-    cgroup: Option<BorrowedFd<'_>>,
+    groups: Option<&Groups>,
     kept: &Kept<'_>,
     about: About<'a>,
     warnings: Vec<String>,
     become_it: impl FnOnce(Channel) -> (Channel, Failure),
 ) -> Result<Created<'a>> {
     let (ours, theirs) = Channel::pair()?;
-    let more = kept.more.iter().copied().chain([theirs.as_fd()]).collect();
+    let tasks = groups.map_or(&[][..], |groups| &groups.first);
+    let more = kept.more.iter().copied().chain([theirs.as_fd()]);
+    let more = more.chain(tasks.iter().map(AsFd::as_fd)).collect();
+    let cgroup = groups.and_then(|groups| groups.second.as_ref()).map(AsFd::as_fd);
     let born = plan.give_birth(cgroup, &Kept { first: kept.first, more });
     let pid = match born {
         Ok(Side::Parent(pid)) => pid,
         Ok(Side::Child) => {
             // Closed by now, and not ours to close again.
             std::mem::forget(ours);
-            let (channel, failure) = become_it(theirs);
+            let (channel, failure) = match steps::enter_groups(tasks) {
+                Ok(()) => become_it(theirs),
+                Err(failure) => (theirs, failure),
+            };
             // Nobody may be there to hear it any more.
             channel.say(&Message::of_failure(&failure)).unwrap_or_default();
             std::process::exit(i32::from(failure.parts().0));

@@ -282,6 +282,8 @@ fn cannot_make(error: &io::Error) -> Failure {
         Some(libc::ENOSYS) => {
             failure.hint("clone3(2) is not allowed here: run runion outside of the container")
         }
+        // Of no namespace.
+        Some(libc::EACCES) => failure.hint(crate::cgroup::REFUSED_ENTRY),
         _ => failure,
     }
 }

@@ -1,6 +1,6 @@
 //! What a container, or a process that joins one, is made from.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::process::Pid;
@@ -21,8 +21,8 @@ pub struct Request<'a> {
     pub bundle: &'a Path,
     /// Its streams, where the process asks for no terminal.
     pub stdio: Stdio<'a>,
-    /// A directory of cgroup v2 that it is born into.
-    pub cgroup: Option<BorrowedFd<'a>>,
+    /// The cgroups it is to be in.
+    pub groups: Option<&'a Groups>,
     /// How many descriptors from 3 on the command is handed.
     pub preserve_fds: u32,
     /// How it hangs on its maker.
@@ -46,7 +46,7 @@ impl<'a> Request<'a> {
             spec,
             bundle,
             stdio: Stdio::Inherited,
-            cgroup: None,
+            groups: None,
             preserve_fds: 0,
             death: OnDeath::Kill,
             keys: Keys::New,
@@ -63,6 +63,17 @@ impl<'a> Request<'a> {
             _ => self.first,
         }
     }
+}
+
+/// The ways into cgroups that a new process takes by itself. Being moved by
+/// another waits for every processor of the machine (a grace period of RCU, some
+/// 10 ms); being born there, and moving oneself with a single thread, does not.
+#[derive(Debug, Default)]
+pub struct Groups {
+    /// Of version 2: the directory.
+    pub second: Option<OwnedFd>,
+    /// Of version 1: the files `tasks`, open for writing.
+    pub first: Vec<OwnedFd>,
 }
 
 /// Descriptors 0, 1 and 2 of a command.
@@ -123,8 +134,8 @@ pub struct Target<'a> {
 pub struct Join<'a> {
     /// Its streams, where it asks for no terminal.
     pub stdio: Stdio<'a>,
-    /// A directory of cgroup v2 that it is born into: the container's.
-    pub cgroup: Option<BorrowedFd<'a>>,
+    /// The cgroups it is to be in: the container's.
+    pub groups: Option<&'a Groups>,
     /// How many descriptors from 3 on the command is handed.
     pub preserve_fds: u32,
     /// How it hangs on its maker.

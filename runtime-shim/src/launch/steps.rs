@@ -271,6 +271,13 @@ fn pivot() -> rustix::io::Result<()> {
     unmount(".", UnmountFlags::DETACH)
 }
 
+/// Enters cgroups of version 1 by their files `tasks`: "0" is the writer, and a
+/// single thread that moves itself is all that the kernel has to look at.
+pub fn enter_groups(tasks: &[OwnedFd]) -> Result<()> {
+    let context = || "cannot enter the container's cgroup".to_string();
+    tasks.iter().try_for_each(|tasks| rustix::io::write(tasks, b"0").map(|_all| ()).context(context))
+}
+
 /// Waits to be started, and becomes the command.
 pub fn start(
     command: &Command<'_>,

@@ -16,7 +16,7 @@ use crate::cgroup::Group;
 use crate::container::{Container, Containers, Mode, Record, absent_is_fine};
 use crate::failure::{Context, Result, say};
 use crate::launch;
-use crate::network::Reserved;
+use crate::network::{Reserved, Settling};
 use crate::rootfs::Rootfs;
 use crate::sandbox::identity::Plan;
 use crate::settle;
@@ -91,10 +91,9 @@ fn by_ourselves(
         request.first = launch::FirstProcess::Init;
     }
     let cgroup = make_cgroup(spec)?;
+    let groups = cgroup.as_ref().map(Group::ways_in).transpose()?;
+    request.groups = groups.as_ref();
     let created = launch::create(&request)?;
-    if let Some(cgroup) = &cgroup {
-        cgroup.add(created.pid())?;
-    }
     let attached = match is_alone(spec) {
         true => Some(networking::attach(container, record, ground, reserved, created.netns()?.as_fd())?),
         false => no_network_of_its_own(container, record)?,
@@ -208,12 +207,13 @@ fn pids(container: &Container, record: &Record) -> Result<BTreeMap<String, i32>>
 }
 
 /// Undoes what a start made outside of the container's namespaces. It is done
-/// from files alone, and may be done again.
-pub fn undo(container: &Container, record: &Record) -> Result<()> {
+/// from files alone, and may be done again. What it gives is best dropped last
+/// of all.
+pub fn undo(container: &Container, record: &Record) -> Result<Settling> {
     if let Some(program) = runtime(record) {
         Program::new(program, container).delete()?;
     }
-    networking::detach(container, record)?;
+    let settling = networking::detach(container, record)?;
     if let Some(group) = Group::at(&spec::bundle::cgroup_path(record))? {
         group.kill_all()?;
         group.remove()?;
@@ -222,5 +222,5 @@ pub fn undo(container: &Container, record: &Record) -> Result<()> {
         absent_is_fine(fs::remove_file(container.dir().join(name)))
             .context(|| format!("cannot tidy {}", container.dir().display()))?;
     }
-    Ok(())
+    Ok(settling)
 }

@@ -18,7 +18,7 @@ use crate::cgroup::Group;
 use crate::container::{Container, Lifetime, Locked, Record, RestartPolicy, Status, absent_is_fine};
 use crate::events;
 use crate::failure::{Context, Failure, Result};
-use crate::network::Reserved;
+use crate::network::{Reserved, Settling};
 use crate::output::time;
 use crate::rootfs::Rootfs;
 use crate::sandbox::identity::Plan;
@@ -114,6 +114,16 @@ struct Running {
     started: Instant,
 }
 
+/// A container that will not run again.
+struct Ended {
+    /// Its last exit code.
+    code: u8,
+    /// Who is still attached.
+    clients: Vec<OwnedFd>,
+    /// Packet filters of its networks: nobody has to wait for them.
+    settling: Settling,
+}
+
 impl Life<'_> {
     fn run(
         &self,
@@ -136,13 +146,14 @@ impl Life<'_> {
         locked.unlock()?;
         self.take_leave()?;
         Answer::Started.send(answer);
-        let (code, clients) = self.until_the_end(&rootfs, running)?;
+        let Ended { code, clients, settling } = self.until_the_end(&rootfs, running)?;
         self.finish(rootfs)?;
         drop(alive);
         for client in clients {
             // Nobody has to wait for it.
             send_packet(&client, &Packet::Exit(code)).unwrap_or_default();
         }
+        drop(settling);
         Ok(code)
     }
 
@@ -242,9 +253,8 @@ impl Life<'_> {
         Ok(socket)
     }
 
-    /// Runs, and runs again where that was asked for; gives the last exit code,
-    /// and who is still attached.
-    fn until_the_end(&self, rootfs: &Rootfs, mut running: Running) -> Result<(u8, Vec<OwnedFd>)> {
+    /// Runs, and runs again where that was asked for.
+    fn until_the_end(&self, rootfs: &Rootfs, mut running: Running) -> Result<Ended> {
         let mut pause = FIRST_PAUSE;
         loop {
             let code = running.pump.run().context(|| "cannot watch the container".to_owned())?;
@@ -255,14 +265,14 @@ impl Life<'_> {
             let oom_killed = running.cgroup.as_ref().is_some_and(|group| group.oom_kills().unwrap_or(0) > 0);
             let reserved = running.network.map(Attached::into_reserved).unwrap_or_default();
             let record = self.container.read()?;
-            launching::undo(self.container, &record)?;
+            let settling = launching::undo(self.container, &record)?;
             let comes_back = self.note_end(code, oom_killed, running.started.elapsed())?;
             if !comes_back {
-                return Ok((code, clients));
+                return Ok(Ended { code, clients, settling });
             }
             drop(clients);
             if !self.wait_to_come_back(pause)? {
-                return Ok((code, Vec::new()));
+                return Ok(Ended { code, clients: Vec::new(), settling });
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
             let locked = self.container.lock()?;
@@ -271,7 +281,7 @@ impl Life<'_> {
                 Err(failure) => {
                     self.undo(&locked)?;
                     self.note_failure(&locked, &failure)?;
-                    return Ok((failure.exit_code(), Vec::new()));
+                    return Ok(Ended { code: failure.exit_code(), clients: Vec::new(), settling });
                 }
             };
             locked.unlock()?;

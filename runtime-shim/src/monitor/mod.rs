@@ -141,5 +141,5 @@ fn address(dir: rustix::fd::BorrowedFd<'_>) -> rustix::io::Result<rustix::net::S
 
 /// Undoes what a killed monitor left: its container's network, cgroup, rules.
 pub fn undo_after_a_crash(container: &Container, record: &Record) -> Result<()> {
-    launching::undo(container, record)
+    launching::undo(container, record).map(drop)
 }

@@ -12,7 +12,9 @@ use crate::cli::tell_of_network as tell;
 use crate::container::{Container, Containers, Mode, Record};
 use crate::failure::{Context, Failure, OURS, Result, say};
 use crate::network::files::{Asks, DnsWish, ExtraHost, HostResolver, asks, hosts, resolv_conf};
-use crate::network::{self, Endpoint, LedBy, Networks, Publish, Relay, Request, Reserved, Wish, dns};
+use crate::network::{
+    self, Endpoint, LedBy, Networks, Publish, Relay, Request, Reserved, Settling, Wish, dns,
+};
 use crate::sandbox::Identity;
 use crate::sandbox::identity::Plan;
 use crate::settle;
@@ -322,20 +324,23 @@ fn address<A: std::str::FromStr>(text: &str) -> Result<A> {
     text.parse().map_err(|_| Failure::as_docker(format!("invalid address: {text}")).code(OURS))
 }
 
-/// Takes it off all its networks; that it is on none is fine.
-pub fn detach(container: &Container, record: &Record) -> Result<()> {
+/// Takes it off all its networks; that it is on none is fine. What it gives is
+/// best dropped last of all.
+pub fn detach(container: &Container, record: &Record) -> Result<Settling> {
     let networks = Networks::open(container.store())?;
     let endpoints = network::endpoints(&networks, &record.id)?;
+    let mut settling = Settling::default();
     if endpoints.is_empty() {
-        return Ok(());
+        return Ok(settling);
     }
     where_bridges_are(&networks, || {
-        network::detach(&networks, &record.id, network::Namespace::Ends).map(drop)
+        settling = network::detach(&networks, &record.id, network::Namespace::Ends)?;
+        Ok(())
     })?;
     for endpoint in &endpoints {
         tell(container.store(), &endpoint.network, "disconnect", Some(&record.id));
     }
-    Ok(())
+    Ok(settling)
 }
 
 /// Does something to bridges: an ordinary user's are elsewhere, and a process

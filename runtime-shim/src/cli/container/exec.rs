@@ -169,12 +169,9 @@ impl Inside {
 
     fn begin<'p>(&self, process: &'p Process, stdio: Stdio<'p>, death: OnDeath) -> Result<launch::Ready<'p>> {
         let target = Target { pid: self.pid, pidfd: self.pidfd.as_fd(), spec: &self.spec };
-        let join = Join { stdio, cgroup: None, preserve_fds: 0, death };
-        let created = launch::exec(&target, process, &join)?;
-        if let Some(cgroup) = &self.cgroup {
-            cgroup.add(created.pid())?;
-        }
-        created.prepare()
+        let groups = self.cgroup.as_ref().map(Group::ways_in).transpose()?;
+        let join = Join { stdio, groups: groups.as_ref(), preserve_fds: 0, death };
+        launch::exec(&target, process, &join)?.prepare()
     }
 
     /// With nobody's streams; it goes on by itself.

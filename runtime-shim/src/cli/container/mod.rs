@@ -32,6 +32,7 @@ mod wait;
 
 pub use network::names as network_names;
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use clap::Subcommand;
@@ -96,6 +97,12 @@ pub enum Grouped {
     Port(network::Port),
     Inspect(super::inspect::OfKind),
     Prune(prune::Prune),
+}
+
+/// Whether a word of the command line may be a verb that makes or enters
+/// containers.
+pub fn is_protected(word: &OsStr) -> bool {
+    ["run", "start", "restart", "exec"].iter().any(|verb| word == *verb)
 }
 
 impl Alone {

@@ -21,7 +21,7 @@ use super::{delete, start};
 use crate::bundle::Spec;
 use crate::cgroup::Group;
 use crate::failure::{Context, Failure, Result};
-use crate::launch::{self, Keys, OnDeath, Ready, Request, Stdio, Swap};
+use crate::launch::{self, Groups, Keys, OnDeath, Ready, Request, Stdio, Swap};
 
 /// Make a container from a bundle; it waits for `start`
 #[derive(Args)]
@@ -137,7 +137,9 @@ impl Making {
     fn make_in(&self, dir: &Path, bundle: &Path, spec: &Spec, log: &Log) -> Result<Pid> {
         spec.write(dir)?;
         let listener = listen_in(dir)?;
+        let (cgroup, groups) = self.make_cgroup(spec, log)?;
         let request = Request {
+            groups: Some(&groups),
             preserve_fds: self.preserve_fds,
             death: OnDeath::Survive,
             keys: if self.no_new_keyring { Keys::Callers } else { Keys::New },
@@ -146,8 +148,7 @@ impl Making {
             stdio: Stdio::Inherited,
             ..Request::new(&self.id, spec, bundle)
         };
-        let cgroup = self.make_cgroup(spec, log)?;
-        let made = self.make_process(&request, cgroup.as_ref(), log);
+        let made = self.make_process(&request, log);
         match (made, &cgroup) {
             (Err(failure), Some(cgroup)) => Err(take_back(cgroup, failure)),
             (made, _) => made.and_then(|ready| self.keep(ready, dir, bundle, cgroup)),
@@ -155,27 +156,21 @@ impl Making {
     }
 
     /// Its cgroup, with limits, as far as the host lets us.
-    fn make_cgroup(&self, spec: &Spec, log: &Log) -> Result<Option<Group>> {
+    fn make_cgroup(&self, spec: &Spec, log: &Log) -> Result<(Option<Group>, Groups)> {
         let linux = spec.linux.as_ref();
         let usual = || Path::new("/").join(&self.id);
         let path = linux.and_then(|linux| linux.cgroups_path.clone()).unwrap_or_else(usual);
         let resources = linux.and_then(|linux| linux.resources.clone());
         let (group, warnings) = Group::create(&path, &resources.unwrap_or_default())?;
         warnings.iter().for_each(|warning| log.warn(warning));
-        Ok((!group.is_empty()).then_some(group))
+        match group.ways_in() {
+            Ok(groups) => Ok(((!group.is_empty()).then_some(group), groups)),
+            Err(failure) => Err(take_back(&group, failure)),
+        }
     }
 
-    fn make_process<'a>(
-        &self,
-        request: &Request<'a>,
-        cgroup: Option<&Group>,
-        log: &Log,
-    ) -> Result<Ready<'a>> {
-        let created = launch::create(request)?;
-        if let Some(cgroup) = cgroup {
-            cgroup.add(created.pid())?;
-        }
-        let ready = created.prepare()?;
+    fn make_process<'a>(&self, request: &Request<'a>, log: &Log) -> Result<Ready<'a>> {
+        let ready = launch::create(request)?.prepare()?;
         for warning in &ready.warnings {
             log.warn(warning);
         }

@@ -11,6 +11,7 @@ use super::log::Log;
 use super::start::wait_as_proxy;
 use super::state::Root;
 use crate::bundle::{Process, User};
+use crate::cgroup::Group;
 use crate::failure::{Context, Failure, Result};
 use crate::launch::hooks::Status;
 use crate::launch::{self, Join, OnDeath, Stdio, Target};
@@ -85,17 +86,14 @@ impl Exec {
             return Err(Failure::failed("the process has a terminal: --console-socket must be given"));
         }
         let target = Target { pid, pidfd: pidfd.as_fd(), spec: &spec };
+        let groups = container.record.cgroup.as_ref().map(Group::ways_in).transpose()?;
         let join = Join {
             stdio: Stdio::Inherited,
-            cgroup: None,
+            groups: groups.as_ref(),
             preserve_fds: self.preserve_fds,
             death: OnDeath::Survive,
         };
-        let created = launch::exec(&target, &process, &join)?;
-        if let Some(cgroup) = &container.record.cgroup {
-            cgroup.add(created.pid())?;
-        }
-        let ready = created.prepare()?;
+        let ready = launch::exec(&target, &process, &join)?.prepare()?;
         if let (Some(console), Some(socket)) = (&ready.console, &self.console_socket) {
             send_console(console.as_fd(), socket)?;
         }
