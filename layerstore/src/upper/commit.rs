@@ -38,9 +38,15 @@ pub fn commit(store: &Store, base: &ImageRecord, upper: &Upper, how: Commit) -> 
         let added = store.add_layer(&adding, None, BufReader::new(std::fs::File::from(reader)));
         (writing.join(), added)
     });
-    // A writer that failed leaves a stream cut short: its error is the cause.
-    written.unwrap_or_else(|_| Err(Error::new(Kind::System, "the thread that wrote a layer died")))?;
-    let layer = added?;
+    let written =
+        written.unwrap_or_else(|_| Err(Error::new(Kind::System, "the thread that wrote a layer died")));
+    let layer = match (written, added) {
+        // A writer that failed leaves a stream cut short: its error is the cause. For
+        // one whose reader failed the pipe is broken: then it is the reader's.
+        (Err(cause), Err(seen)) if seen.kind() == Kind::Invalid => return Err(cause),
+        (_, Err(error)) | (Err(error), Ok(_)) => return Err(error),
+        (Ok(()), Ok(layer)) => layer,
+    };
     let mut config: ImageConfig = store.config(base)?;
     config.rootfs.diff_ids.push(layer.diff_id);
     let Commit { config: execution, author, comment, created_by, created } = how;

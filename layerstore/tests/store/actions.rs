@@ -3,14 +3,22 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::OnceLock;
+use std::time::{Duration, UNIX_EPOCH};
 
 use layerstore::archive::{Loading, load_file};
+use layerstore::digest::Digest;
+use layerstore::document::Platform;
 use layerstore::error::Kind;
 use layerstore::reference::Reference;
 use layerstore::store::Store;
+use layerstore::transfer;
+use layerstore::upper::{Commit, Upper, commit};
+use unionfs::config::Namespace;
 
 use crate::made::{docker, image, layer, other, pack};
-use crate::state::{State, load, state};
+use crate::served;
+use crate::state::{Scratch, State, load, state};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -20,6 +28,10 @@ pub enum Action {
     LoadOther,
     /// Of [`other`], its layers one by one, with its manifest, beside [`image`].
     Add,
+    /// Of [`other`], from a registry, beside [`image`].
+    Pull,
+    /// Of an upper over [`image`], with a name.
+    Commit,
     /// A name moves from one image to another.
     Tag,
     /// Of one image of two.
@@ -35,19 +47,34 @@ const ACTION: &str = "LAYERSTORE_TESTS_ACTION";
 const STORE: &str = "LAYERSTORE_TESTS_STORE";
 
 impl Action {
-    pub const ALL: [Action; 6] =
-        [Action::Load, Action::LoadOther, Action::Add, Action::Tag, Action::Remove, Action::Collect];
+    pub const ALL: [Action; 8] = [
+        Action::Load,
+        Action::LoadOther,
+        Action::Add,
+        Action::Pull,
+        Action::Commit,
+        Action::Tag,
+        Action::Remove,
+        Action::Collect,
+    ];
 
     /// Makes the store that it begins with.
     pub fn prepare(self, root: &Path) -> Store {
         let store = Store::open(root).unwrap();
-        let file = if self == Action::Load { archive() } else { archive_of_other() };
+        let file = match self {
+            Action::Load => archive(),
+            Action::Pull => served::host().into(),
+            _ => archive_of_other(),
+        };
         std::fs::write(root.with_extension("archive"), file).unwrap();
         if self != Action::Load {
             load(&store, &archive()).unwrap();
         }
         if matches!(self, Action::Tag | Action::Remove | Action::Collect) {
             load(&store, &archive_of_other()).unwrap();
+        }
+        if self == Action::Commit {
+            upper(root);
         }
         if self == Action::Collect {
             store.remove_image(other().id()).unwrap();
@@ -63,7 +90,8 @@ impl Action {
         let two = (other().id(), ["other:1".to_owned()].into());
         match self {
             Action::Load | Action::Remove | Action::Collect => [one("image:1")].into(),
-            Action::LoadOther => [one("image:1"), two].into(),
+            Action::LoadOther | Action::Pull => [one("image:1"), two].into(),
+            Action::Commit => [one("image:1"), (committed(), ["committed:1".to_owned()].into())].into(),
             Action::Add => [one("image:1"), (other().id(), [].into())].into(),
             Action::Tag => {
                 let both = ["image:1".to_owned(), "other:1".to_owned()].into();
@@ -90,6 +118,16 @@ impl Action {
                 }
                 store.add_image(&adding, &made.config, Some(&made.manifest())).map(drop)
             }
+            Action::Pull => {
+                let host = std::fs::read_to_string(store.root().with_extension("archive"))?;
+                let name = Reference::parse("other:1")?;
+                transfer::pull(store, &served::client(&host), &name, &Platform::host(), &|_, _| {}).map(drop)
+            }
+            Action::Commit => {
+                let base = store.find("image:1")?.record;
+                let committed = commit(store, &base, &upper(store.root()), Commit::default())?;
+                store.tag(committed.id, &Reference::parse("committed:1")?).map(drop)
+            }
             Action::Tag => store.tag(other().id(), &Reference::parse("image:1")?).map(drop),
             Action::Remove => match store.remove_image(other().id()) {
                 Err(error) if error.kind() == Kind::NotFound => Ok(()),
@@ -106,6 +144,36 @@ impl Action {
         command.env(ACTION, format!("{self:?}")).env(STORE, root);
         command
     }
+}
+
+/// An upper beside a store, made if it is not there: always the same.
+fn upper(root: &Path) -> Upper {
+    let path = root.with_extension("upper");
+    if !path.exists() {
+        let made = root.with_extension("upper-to-be");
+        std::fs::remove_dir_all(&made).ok();
+        std::fs::create_dir_all(made.join("etc")).unwrap();
+        std::fs::write(made.join("etc/above"), "short now").unwrap();
+        std::fs::write(made.join("new"), [7; 9000]).unwrap();
+        for name in ["etc/above", "etc", "new", ""] {
+            let file = std::fs::File::open(made.join(name)).unwrap();
+            file.set_modified(UNIX_EPOCH + Duration::from_secs(1)).unwrap();
+        }
+        std::fs::rename(made, &path).unwrap();
+    }
+    Upper { path, namespace: Namespace::User }
+}
+
+/// The id of the image that [`Action::Commit`] makes: who owns an upper's files is
+/// who runs the tests.
+fn committed() -> Digest {
+    static ID: OnceLock<Digest> = OnceLock::new();
+    *ID.get_or_init(|| {
+        let scratch = Scratch::new();
+        let store = Action::Commit.prepare(&scratch.join("store"));
+        Action::Commit.run(&store).unwrap();
+        store.find("committed:1").unwrap().id()
+    })
 }
 
 pub fn archive() -> Vec<u8> {

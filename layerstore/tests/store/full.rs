@@ -1,5 +1,5 @@
-//! A disk that is full at any point of a load: an error that names it, no half
-//! image, and a load that succeeds once there is room.
+//! A disk that is full at any point of a load, a pull or a commit: an error that names it, no half
+//! image, and success once there is room.
 
 use std::path::Path;
 use std::process::Command;
@@ -44,7 +44,7 @@ fn inside() {
     let Some(at) = std::env::var_os(INSIDE) else { return };
     let at = Path::new(&at);
     std::fs::create_dir(at).unwrap();
-    for action in [Action::Load, Action::LoadOther, Action::Add, Action::Tag] {
+    for action in [Action::Load, Action::LoadOther, Action::Add, Action::Pull, Action::Commit, Action::Tag] {
         let space = failures(action, at, |disk, more| {
             format!("size={}", (disk.f_blocks - disk.f_bfree + more) * disk.f_frsize)
         });

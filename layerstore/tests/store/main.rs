@@ -8,6 +8,11 @@ mod hostile;
 mod kills;
 mod made;
 mod races;
+// Of which the registry's own tests use more.
+#[allow(dead_code)]
+#[path = "../registry/scripted.rs"]
+mod scripted;
+mod served;
 mod speed;
 mod state;
 mod tools;
