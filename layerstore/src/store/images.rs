@@ -1,5 +1,6 @@
 //! Images: their records, and finding them by what users call them.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
@@ -7,7 +8,7 @@ use std::path::PathBuf;
 use rustix::fs::FlockOperation;
 
 use super::disk::REPAIR;
-use super::names::{self, not_found};
+use super::names::{self, Names, not_found};
 use super::{Adding, ImageRecord, Store};
 use crate::digest::Digest;
 use crate::document::{ImageConfig, Manifest};
@@ -300,19 +301,41 @@ impl Store {
     /// # Errors
     /// [`Kind::InUse`] while somebody holds it.
     pub fn remove_image(&self, id: Digest) -> Result<()> {
+        self.change_names(|names| self.remove_record(id, names))
+    }
+
+    /// Removes an image that is still called what it was when it was found; false,
+    /// and nothing is done, if it has gained or lost a name or a digest since: who
+    /// decided by them has to look again.
+    ///
+    /// # Errors
+    /// As [`Store::remove_image`].
+    pub fn remove_unchanged(&self, image: &Image) -> Result<bool> {
+        let id = image.id();
         self.change_names(|names| {
-            self.record(id)?;
-            let Some(_lock) = self.try_lock(&lock_name(id))? else {
-                return Err(Error::new(Kind::InUse, format!("the image {} is in use", short(&id))));
-            };
-            self.remove_file(&self.record_path(id))?;
-            self.remove_file(&self.root.join(lock_name(id)))?;
-            self.sync_dir(&self.root.join("images"))?;
-            // A kill before they are gone leaves names that lead nowhere, which
-            // the next collection removes.
-            names.retain(|_, named| *named != id);
-            Ok(())
+            let called = names.iter().filter(|(_, named)| **named == id).map(|(name, _)| name.clone());
+            let was_called = image.names.iter().map(names::key).collect::<Result<BTreeSet<_>>>()?;
+            let is_same = called.collect::<BTreeSet<_>>() == was_called
+                && self.record(id)?.digests == image.record.digests;
+            if is_same {
+                self.remove_record(id, names)?;
+            }
+            Ok(is_same)
         })
+    }
+
+    fn remove_record(&self, id: Digest, names: &mut Names) -> Result<()> {
+        self.record(id)?;
+        let Some(_lock) = self.try_lock(&lock_name(id))? else {
+            return Err(Error::new(Kind::InUse, format!("the image {} is in use", short(&id))));
+        };
+        self.remove_file(&self.record_path(id))?;
+        self.remove_file(&self.root.join(lock_name(id)))?;
+        self.sync_dir(&self.root.join("images"))?;
+        // A kill before they are gone leaves names that lead nowhere, which
+        // the next collection removes.
+        names.retain(|_, named| *named != id);
+        Ok(())
     }
 }
 

@@ -124,6 +124,44 @@ fn holding_against_removing() {
     assert_no_garbage(&store);
 }
 
+/// A name that somebody gives is not lost with an image that somebody else removes
+/// by its only other one.
+#[test]
+fn removing_against_tagging() {
+    let scratch = Scratch::new();
+    let (store, tagger) = (scratch.store(), scratch.store());
+    let (id, name) = (image().id(), Reference::parse("given:1").unwrap());
+    load(&store, &archive()).unwrap();
+    let found = store.find("image:1").unwrap();
+    tagger.tag(id, &name).unwrap();
+    assert!(!store.remove_unchanged(&found).unwrap());
+    assert_eq!(store.find("given:1").unwrap().names.len(), 2, "nothing was done");
+    tagger.note_digest(id, name.repository(), id).unwrap();
+    tagger.untag(&name).unwrap();
+    assert!(!store.remove_unchanged(&found).unwrap(), "it has a digest");
+    assert!(store.remove_unchanged(&store.find("image:1").unwrap()).unwrap());
+
+    let (mut kept, mut removed) = (0, 0);
+    let begin = Instant::now();
+    while begin.elapsed() < RACE {
+        load(&store, &archive()).unwrap();
+        let found = store.find("image:1").unwrap();
+        scope(|scope| {
+            let tagging = scope.spawn(|| tagger.tag(id, &name).is_ok());
+            let is_gone = store.remove_unchanged(&found).unwrap();
+            let is_tagged = tagging.join().unwrap();
+            assert!(is_gone != is_tagged, "gone: {is_gone}, tagged: {is_tagged}");
+            (kept, removed) = (kept + u32::from(is_tagged), removed + u32::from(is_gone));
+        });
+        if store.name_leads_to(&name).unwrap().is_some() {
+            store.remove_image(id).unwrap();
+        }
+    }
+    println!("kept {kept} times, removed {removed} times");
+    assert_clean(&store);
+    assert_no_garbage(&store);
+}
+
 #[test]
 fn many_taggers() {
     const TAGGERS: usize = 4;

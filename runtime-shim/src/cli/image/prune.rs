@@ -60,12 +60,14 @@ pub fn prune(store: &Store, filter: &Filter, all: bool) -> Result<(String, u64)>
         .into_iter()
         .filter(|known| (all || known.image.names.is_empty()) && users.count(&known.image.id()) == 0);
     for known in unused.filter_map(|known| filter.apply(known)) {
-        match store.remove_image(known.image.id()) {
-            Ok(()) => {
+        match store.remove_unchanged(&known.image) {
+            Ok(true) => {
                 tell(store, "delete", &known.image.id(), None);
                 said.extend(names_of(&known.image).iter().map(|name| format!("untagged: {name}\n")));
                 said.push_str(&format!("deleted: {}\n", known.image.id()));
             }
+            // Called something else by now: it is not what was to go.
+            Ok(false) => {}
             // In use, or gone by itself: neither is anybody's mistake.
             Err(error) if matches!(error.kind(), Kind::InUse | Kind::NotFound) => {}
             Err(error) => return Err(error.into()),

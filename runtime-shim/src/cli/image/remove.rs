@@ -57,7 +57,18 @@ impl Remove {
         Ok(if self.force && only_missing { 0 } else { code })
     }
 
+    /// Whoever gives or takes a name meanwhile changes what is meant: it is looked
+    /// at again.
     fn remove(&self, store: &Store, users: &Users, text: &str) -> Result<Done, Refused> {
+        loop {
+            if let Some(done) = self.try_remove(store, users, text)? {
+                return Ok(done);
+            }
+        }
+    }
+
+    /// `None` if the image is called something else by now.
+    fn try_remove(&self, store: &Store, users: &Users, text: &str) -> Result<Option<Done>, Refused> {
         let Some(image) = find::present(store, text)? else {
             return Err(Refused { failure: find::no_such_image(text), is_missing: true });
         };
@@ -66,7 +77,7 @@ impl Remove {
                 if image.names.len() > 1 {
                     store.untag(&name)?;
                     tell(store, "untag", &image.id(), Some(&name));
-                    return Ok(Done { said: untagged([&name]), removed: false });
+                    return Ok(Some(Done { said: untagged([&name]), removed: false }));
                 }
                 if !self.force {
                     users.check_name(&image, &name.to_string())?;
@@ -76,7 +87,7 @@ impl Remove {
                 if !image.names.is_empty() || image.record.digests.len() > 1 {
                     store.forget_digest(image.id(), &digest)?;
                     let name = Reference::parse(&digest)?;
-                    return Ok(Done { said: untagged([&name]), removed: false });
+                    return Ok(Some(Done { said: untagged([&name]), removed: false }));
                 }
             }
             Named::Id => {
@@ -87,7 +98,7 @@ impl Remove {
         match users.count(&image.id()) {
             0 => removed(store, &image),
             // Its files are its containers' as well.
-            _ => unnamed(store, &image),
+            _ => unnamed(store, &image).map(Some),
         }
     }
 
@@ -143,9 +154,10 @@ fn unnamed(store: &Store, image: &Image) -> Result<Done, Refused> {
     Ok(Done { said: untagged(&names_of(image)), removed: false })
 }
 
-fn removed(store: &Store, image: &Image) -> Result<Done, Refused> {
-    match store.remove_image(image.id()) {
-        Ok(()) => {}
+fn removed(store: &Store, image: &Image) -> Result<Option<Done>, Refused> {
+    match store.remove_unchanged(image) {
+        Ok(true) => {}
+        Ok(false) => return Ok(None),
         Err(error) if error.kind() == Kind::InUse => {
             let id = short(&image.id());
             return Err(Failure::as_docker(format!(
@@ -160,7 +172,7 @@ fn removed(store: &Store, image: &Image) -> Result<Done, Refused> {
     }
     tell(store, "delete", &image.id(), None);
     let names = untagged(&names_of(image));
-    Ok(Done { said: format!("{names}Deleted: {}\n", image.id()), removed: true })
+    Ok(Some(Done { said: format!("{names}Deleted: {}\n", image.id()), removed: true }))
 }
 
 /// The names that an image loses when it goes.
