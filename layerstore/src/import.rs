@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Read};
 use crate::compression::decompress;
 use crate::document::{Execution, History, ImageConfig, Platform};
 use crate::error::{Context, Error, Kind, Result};
-use crate::store::{ImageRecord, Store};
+use crate::store::{Adding, ImageRecord, Store};
 
 /// What the archive does not say of the image.
 #[derive(Clone, Debug)]
@@ -34,8 +34,11 @@ pub fn import(store: &Store, archive: impl Read, how: &Importing) -> Result<Imag
     if archive.fill_buf().context(reading)?.is_empty() {
         return Err(Error::new(Kind::Invalid, "there is nothing in the archive"));
     }
-    let adding = store.adding()?;
-    let layer = store.add_layer(&adding, None, decompress(archive)?).context(reading)?;
+    store.add_whole(|adding| add(store, adding, archive, how)).context(reading)
+}
+
+fn add(store: &Store, adding: &Adding, archive: impl Read, how: &Importing) -> Result<ImageRecord> {
+    let layer = store.add_layer(adding, None, decompress(archive)?)?;
     let history = History {
         created: Some(how.created.clone()),
         comment: Some(how.comment.clone()),
@@ -51,7 +54,7 @@ pub fn import(store: &Store, archive: impl Read, how: &Importing) -> Result<Imag
         ..ImageConfig::default()
     };
     config.rootfs.diff_ids = vec![layer.diff_id];
-    store.add_image(&adding, &config.to_bytes()?, None).context(reading)
+    store.add_image(adding, &config.to_bytes()?, None)
 }
 
 #[cfg(test)]
@@ -106,5 +109,7 @@ mod tests {
             assert_eq!(error.kind(), Kind::Invalid, "{error}");
         }
         assert!(store.images().unwrap().is_empty());
+        let whole_layers = std::fs::read_dir(scratch.path().join("layers")).unwrap().count();
+        assert_eq!((whole_layers, store.pool().ids().unwrap()), (0, vec![]), "garbage");
     }
 }

@@ -48,9 +48,10 @@ pub struct Loading {
 /// [`Kind::Invalid`] for what is no archive of images; what the layers gave.
 /// Images that came before it stay.
 pub fn load_stream(store: &Store, stream: impl Read, how: &Loading) -> Result<Vec<Loaded>> {
-    let adding = store.adding()?;
-    let source = Source::of_stream(store, &adding, decompress(stream)?)?;
-    load(store, &adding, &source, how)
+    store.add_whole(|adding| {
+        let source = Source::of_stream(store, adding, decompress(stream)?)?;
+        load(store, adding, &source, how)
+    })
 }
 
 /// Loads the images of an archive. One that is not compressed is read where it
@@ -70,8 +71,7 @@ pub fn load_file(store: &Store, mut file: File, how: &Loading) -> Result<Vec<Loa
     if !is_tar {
         return load_stream(store, file, how);
     }
-    let adding = store.adding()?;
-    load(store, &adding, &Source::of_file(file)?, how)
+    store.add_whole(|adding| load(store, adding, &Source::of_file(file)?, how))
 }
 
 /// Loads the images of an OCI image layout.
@@ -79,8 +79,7 @@ pub fn load_file(store: &Store, mut file: File, how: &Loading) -> Result<Vec<Loa
 /// # Errors
 /// As [`load_stream`].
 pub fn load_dir(store: &Store, dir: &Path, how: &Loading) -> Result<Vec<Loaded>> {
-    let adding = store.adding()?;
-    load(store, &adding, &Source::Dir(dir.to_owned()), how)
+    store.add_whole(|adding| load(store, adding, &Source::Dir(dir.to_owned()), how))
 }
 
 fn load(store: &Store, adding: &Adding, source: &Source, how: &Loading) -> Result<Vec<Loaded>> {

@@ -117,4 +117,21 @@ impl Store {
     pub fn adding(&self) -> Result<Adding> {
         Ok(Adding { _lock: self.lock("lock", rustix::fs::FlockOperation::LockShared)? })
     }
+
+    /// Adds by `add`, whose failure leaves no garbage.
+    pub(crate) fn add_whole<T>(&self, add: impl FnOnce(&Adding) -> Result<T>) -> Result<T> {
+        let adding = self.adding()?;
+        let added = add(&adding);
+        drop(adding);
+        if added.is_err() {
+            self.collect_if_possible();
+        }
+        added
+    }
+
+    /// Collects unless somebody adds, or it cannot be done: then the garbage waits
+    /// for the next collection, and the error that left it is the one to be told.
+    fn collect_if_possible(&self) {
+        self.try_collect().map(drop).unwrap_or_default();
+    }
 }

@@ -5,7 +5,7 @@ use std::io::{BufReader, BufWriter, Write};
 use super::{Upper, layer};
 use crate::document::{Execution, History, ImageConfig};
 use crate::error::{Context, Error, Kind, Result};
-use crate::store::{ImageRecord, Store};
+use crate::store::{Adding, ImageRecord, Store};
 
 /// What a commit says of itself, beside the layer.
 #[derive(Clone, Debug, Default)]
@@ -27,7 +27,16 @@ pub struct Commit {
 /// # Errors
 /// What reading the upper or writing the store gave.
 pub fn commit(store: &Store, base: &ImageRecord, upper: &Upper, how: Commit) -> Result<ImageRecord> {
-    let adding = store.adding()?;
+    store.add_whole(|adding| add(store, adding, base, upper, how))
+}
+
+fn add(
+    store: &Store,
+    adding: &Adding,
+    base: &ImageRecord,
+    upper: &Upper,
+    how: Commit,
+) -> Result<ImageRecord> {
     let tree = store.tree(&base.layers)?;
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let (written, added) = std::thread::scope(|scope| {
@@ -35,7 +44,7 @@ pub fn commit(store: &Store, base: &ImageRecord, upper: &Upper, how: Commit) -> 
             let out = BufWriter::with_capacity(1 << 16, std::fs::File::from(writer));
             layer(upper, &tree, store.pool(), out)?.flush().context(|| "write a layer")
         });
-        let added = store.add_layer(&adding, None, BufReader::new(std::fs::File::from(reader)));
+        let added = store.add_layer(adding, None, BufReader::new(std::fs::File::from(reader)));
         (writing.join(), added)
     });
     let written =
@@ -54,5 +63,5 @@ pub fn commit(store: &Store, base: &ImageRecord, upper: &Upper, how: Commit) -> 
     config.created.clone_from(&created);
     config.author.clone_from(&author);
     config.history.push(History { created, created_by, author, comment, ..History::default() });
-    store.add_image(&adding, &config.to_bytes()?, None)
+    store.add_image(adding, &config.to_bytes()?, None)
 }

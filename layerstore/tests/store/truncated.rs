@@ -1,7 +1,7 @@
 //! Archives that end early.
 
 use crate::made::{Part, docker, gzip, image, oci, pack};
-use crate::state::{Scratch, assert_clean, assert_no_garbage, load, load_from_file, state};
+use crate::state::{Scratch, assert_clean, assert_no_garbage, files_of, load, load_from_file, state};
 
 const CUTS: usize = 40;
 
@@ -25,6 +25,8 @@ fn wherever_an_archive_ends() {
                 let Err(error) = loaded else { panic!("{cut} of {whole} bytes were loaded") };
                 assert_ne!(error.kind(), layerstore::error::Kind::System, "{cut} of {whole}: {error}");
                 assert!(state(&store).is_empty(), "{cut} of {whole}");
+                let left = files_of(&scratch.join("store"));
+                assert_eq!(left.len(), 3, "{cut} of {whole}: what a failed load made goes at once: {left:?}");
                 assert_clean(&store);
                 assert_no_garbage(&store);
             }
