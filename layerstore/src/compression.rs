@@ -1,6 +1,8 @@
 //! Layers and archives as they come: plain, gzip or zstd, told apart by their
 //! first bytes and never by their name.
 
+pub(crate) mod gzip;
+
 use std::io::{BufRead, BufReader, Read};
 
 use crate::error::{Error, Kind, Result};

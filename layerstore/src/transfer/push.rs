@@ -11,6 +11,7 @@ use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::sync::Mutex;
 
 use super::{AT_ONCE, Step, Watch, Watched};
+use crate::compression::gzip;
 use crate::digest::{Digest, Hashing};
 use crate::document::{Compression, Descriptor, Manifest, media};
 use crate::error::{Context, Error, Kind, Result};
@@ -178,10 +179,8 @@ fn compress(store: &Store, layer: &Layer<'_>, to: &Repository, how: Compression)
             media::OCI_LAYER
         }
         Compression::Gzip => {
-            let mut encoder =
-                flate2::write::GzEncoder::new(&mut compressed, flate2::Compression::new(GZIP_LEVEL));
-            layer.copy(&mut encoder)?;
-            encoder.finish()?;
+            let framing = layer.framing()?;
+            gzip::compress(framing.stream(store.pool())?, &mut compressed, GZIP_LEVEL)?;
             media::OCI_LAYER_GZIP
         }
         Compression::Zstd => {

@@ -39,7 +39,7 @@ fn image(store: &Store, salt: u8) -> ImageRecord {
     let adding = store.adding().unwrap();
     let layers = [
         tar(&[("base/large", vec![1; 300_000]), ("base/small", b"small".to_vec())]),
-        tar(&[("top/large", [noise(200_000), vec![salt]].concat()), ("top/small", vec![salt])]),
+        tar(&[("top/large", [noise(1_300_000), vec![salt]].concat()), ("top/small", vec![salt])]),
     ];
     let add = |layer: &Vec<u8>| store.add_layer(&adding, None, &layer[..]).unwrap().diff_id;
     let rootfs = RootFs { diff_ids: layers.iter().map(add).collect(), ..RootFs::default() };
