@@ -91,7 +91,12 @@ fn archives_of_skopeo_and_layouts_of_umoci() {
         let expected = told(&archive);
         let plain = std::fs::read(&path).unwrap();
         let zstd = zstd::encode_all(&plain[..], 3).unwrap();
-        for (form, bytes) in [("plain", plain.clone()), ("gzip", gzip(&plain)), ("zstd", zstd)] {
+        let mut xz = liblzma::read::XzEncoder::new(&plain[..], 0);
+        let mut bzip2 = bzip2::read::BzEncoder::new(&plain[..], bzip2::Compression::fast());
+        let (xz, bzip2) = (all_of(&mut xz), all_of(&mut bzip2));
+        let forms =
+            [("plain", plain.clone()), ("gzip", gzip(&plain)), ("zstd", zstd), ("xz", xz), ("bzip2", bzip2)];
+        for (form, bytes) in forms {
             for (way, from_file) in [("a stream", false), ("a file", true)] {
                 println!("{kind}, {form}, from {way}");
                 let scratch = Scratch::new();
@@ -113,6 +118,12 @@ fn archives_of_skopeo_and_layouts_of_umoci() {
     for expected in [of_layout, above] {
         assert_loaded(&store, &expected);
     }
+}
+
+fn all_of(from: &mut impl std::io::Read) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    from.read_to_end(&mut bytes).unwrap();
+    bytes
 }
 
 /// As `docker save` wrote before its version 25: layers in directories, those
