@@ -325,3 +325,17 @@ fn attributes_of_64_kib_are_copied_up() {
     assert!(before == after, "attributes were lost");
     mount.unmount().unwrap();
 }
+
+#[test]
+fn a_daemon_ends_whenever_it_is_unmounted() {
+    // At whatever its threads are just then: after a rush, with releases and
+    // forgets still on their way.
+    let stage = Stage::new(Backing::Tmpfs, 1).unwrap();
+    for round in 0..30 {
+        let mount = stage.mount(Driver::under_test()).unwrap();
+        for name in 0..3 * round {
+            fs::write(mount.path().join(name.to_string()), "x").unwrap();
+        }
+        mount.unmount().unwrap();
+    }
+}

@@ -1,7 +1,11 @@
 //! Unions on top of unions.
 
 use std::fs;
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tests::mount::{Driver, Layers, Mount};
 use tests::stage::put;
 use tests::tree::{Aspect, Tree};
@@ -76,4 +80,60 @@ fn s58_a_union_keeps_its_marks_in_another() {
     for tree in &trees[1..] {
         assert_eq!(trees[0].differences(tree, &unlike), Vec::<String>::new());
     }
+}
+
+/// Requests that do not end: more than threads wait at first, on any machine.
+const ENDLESS: usize = 7;
+
+#[test]
+fn s106_what_never_ends_holds_up_nobody_else() {
+    if std::env::var("TESTS_OPTIONS").unwrap_or_default().contains("transport=fuser") {
+        println!("skipped: s106: that crate has a fixed number of threads");
+        return;
+    }
+    let plan = Plan::new(1, |l| {
+        for number in 0..ENDLESS {
+            put(&l[0], &format!("slow/{number}/f"), "slow").unwrap();
+        }
+    });
+    let inner = plan.mount(Driver::under_test());
+    let dir = |name: &str| inner.stage.scratch.dir(name).unwrap();
+    let (quick, upper, work, outer) = (dir("quick"), dir("outer-upper"), dir("outer-work"), dir("outer"));
+    put(&quick, "quick/f", "quick").unwrap();
+    let layers = Layers::writable(&[&inner.stage.merged, &quick], &upper, &work);
+    let mount = Mount::new(Driver::under_test(), &layers, &outer).unwrap();
+    // Nobody asks for these again; of what is in them nothing is known yet.
+    assert_eq!((names(&outer).len(), names(&outer.join("slow")).len()), (2, ENDLESS));
+    let server = Pid::from_raw(inner.daemon() as i32).unwrap();
+    kill_process(server, Signal::STOP).unwrap();
+    let waiting: Vec<_> = (0..ENDLESS)
+        .map(|number| {
+            let path = outer.join(format!("slow/{number}/f"));
+            let waiting = std::thread::spawn(move || fs::read_to_string(path));
+            // Until it does: the first ones leave no thread over.
+            std::thread::sleep(Duration::from_millis(50));
+            waiting
+        })
+        .collect();
+    let (done, other) = mpsc::channel();
+    let path = outer.clone();
+    std::thread::spawn(move || done.send(use_it(&path)));
+    let done = other.recv_timeout(Duration::from_secs(20));
+    let still_waiting = waiting.iter().filter(|thread| !thread.is_finished()).count();
+    kill_process(server, Signal::CONT).unwrap();
+    assert_eq!(done, Ok("quick".to_owned()), "the mount stands still");
+    assert_eq!(still_waiting, ENDLESS);
+    for thread in waiting {
+        assert_eq!(thread.join().unwrap().unwrap(), "slow");
+    }
+    mount.unmount().unwrap();
+    inner.end();
+}
+
+/// What another client does meanwhile.
+fn use_it(outer: &Path) -> String {
+    fs::write(outer.join("quick/new"), "x").unwrap();
+    fs::rename(outer.join("quick/new"), outer.join("new")).unwrap();
+    fs::remove_file(outer.join("new")).unwrap();
+    fs::read_to_string(outer.join("quick/f")).unwrap()
 }

@@ -9,12 +9,14 @@
 //! | `greeting` | INIT: what is offered, what is taken |
 //! | `server` | the dispatch table |
 //! | `channel` | `/dev/fuse` as reads and writes |
+//! | `crew` | how many threads wait |
 //! | `device` | the transport that reads `/dev/fuse` |
 //! | `uring` | the transport through io_uring |
 //! | `plain` | the crate `fuser` in the place of all of these: slower, and the cross-check |
 
 pub(crate) mod abi;
 mod channel;
+mod crew;
 mod device;
 mod greeting;
 mod listings;
@@ -40,8 +42,9 @@ use uring::Queues;
 /// How requests are served.
 #[derive(Clone, Debug)]
 pub struct SessionConfig {
-    /// Threads that serve requests, at least one; through io_uring, for each
-    /// processor.
+    /// Threads that wait for requests, through io_uring for each processor;
+    /// more are started when all are busy. One that reads `/dev/fuse` stays
+    /// alone.
     pub threads: usize,
     /// How requests arrive.
     pub transport: Transport,
@@ -165,11 +168,12 @@ impl Session {
     pub fn run(self) -> io::Result<()> {
         match self.0 {
             Kind::Plain(session) => session.run(),
-            Kind::Own { server, channel, terms, config, queues: Some(queues) } => {
-                uring::serve(&server, &channel, &terms, &config, queues)
+            Kind::Own { server, channel, terms, queues: Some(queues), .. } => {
+                uring::serve(&server, &channel, terms.setxattr, queues)
             }
             Kind::Own { server, channel, terms, config, queues: None } => {
-                device::serve(&server, &channel, &terms, &config)
+                let threads = device::threads(config.threads);
+                device::serve(&server, &channel, terms.setxattr, threads, config.spin)
             }
         }
     }

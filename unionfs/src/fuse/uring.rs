@@ -6,49 +6,53 @@
 //! request to the entry that came free last. With a single caller that is always
 //! the same thread; while a request takes its time (a copy-up, a slow disk) its
 //! entry is not free, so that the next request goes to the queue's next thread.
-//! Nobody waits for a stranger's request as long as one thread is left, and
-//! nobody needs to know beforehand which requests are slow.
+//! Nobody waits for a stranger's request as long as one thread is left, nobody
+//! needs to know beforehand which requests are slow, and who takes a queue's last
+//! entry has another made.
 //!
 //! What still comes by `/dev/fuse` (forgets, and everything if the kernel
 //! changes its mind) is read there by one more thread.
 
 use std::io;
+use std::thread::Scope;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use rustix::io::Errno;
 use rustix::thread::CpuSet;
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::SessionConfig;
 use super::abi::{InHeader, OutHeader};
 use super::channel::Channel;
+use super::crew::{Bounds, Crew, MOST_THREADS, Taken};
 use super::device;
-use super::greeting::{MAX_DATA, Terms};
+use super::greeting::MAX_DATA;
 use super::reply::Room;
 use super::request::{Body, Malformed, Request, SetxattrForm};
 use super::server::{Answer, Server};
 use crate::log;
+use crate::sync::Mutex;
 use crate::sys::uring::{Delivered, Entry};
 
-/// Threads of all queues together, unless even two for each are more: those of
-/// one queue all but sleep for ever on a machine of many processors.
-const MOST_THREADS: usize = 64;
-/// Threads of a queue at least: one for the rest, while one is busy.
+/// Threads of a queue at least: one for the rest, while one is busy. The threads
+/// of all queues together are [`MOST_THREADS`], unless even this for each is more:
+/// those of one queue all but sleep for ever on a machine of many processors.
 const FEWEST_PER_QUEUE: usize = 2;
+/// Threads that a queue may come to have, where there is no room for more.
+const MOST_PER_QUEUE: usize = 8;
 /// Room for the replies to requests that themselves have a payload, which must
 /// not be written over while it is read. The largest is an attribute's value,
 /// of 64 KiB.
 const ASIDE: usize = (64 << 10) + 4096;
 
-/// The entries of all queues, for [`serve`].
-pub struct Queues(Vec<Seat>);
+/// All queues, each with the entries it begins with, for [`serve`].
+pub struct Queues(Vec<(Queue, Vec<Entry>)>);
 
-/// An entry and the number of its processor.
-struct Seat {
+/// The queue of a processor.
+struct Queue {
     cpu: u16,
-    number: usize,
-    entry: Entry,
+    /// Its threads. None can leave: the kernel takes a reply and gives the next
+    /// request in one.
+    crew: Crew,
 }
 
 impl Queues {
@@ -58,16 +62,19 @@ impl Queues {
     /// Why there can be no rings here.
     pub fn new(channel: &Channel, per_queue: usize) -> io::Result<Queues> {
         let cpus = possible_cpus()?;
-        let most = (MOST_THREADS / usize::from(cpus).max(1)).max(FEWEST_PER_QUEUE);
-        let mut seats = Vec::new();
-        for number in 0..per_queue.clamp(FEWEST_PER_QUEUE, most) {
-            for cpu in 0..cpus {
-                let entry = Entry::new(channel.device().clone(), cpu, MAX_DATA as usize).map_err(no_ring)?;
-                seats.push(Seat { cpu, number, entry });
-            }
-        }
-        Ok(Queues(seats))
+        let share = MOST_THREADS / usize::from(cpus).max(1);
+        let first = per_queue.clamp(FEWEST_PER_QUEUE, share.max(FEWEST_PER_QUEUE));
+        let bounds = Bounds { first, most: share.max(MOST_PER_QUEUE), waiting: usize::MAX };
+        let queue = |cpu| {
+            let entries = (0..first).map(|_| new_entry(channel, cpu)).collect::<io::Result<_>>()?;
+            Ok((Queue { cpu, crew: Crew::new(bounds) }, entries))
+        };
+        Ok(Queues((0..cpus).map(queue).collect::<io::Result<_>>()?))
     }
+}
+
+fn new_entry(channel: &Channel, cpu: u16) -> io::Result<Entry> {
+    Entry::new(channel.device().clone(), cpu, MAX_DATA as usize).map_err(no_ring)
 }
 
 /// Says why, and what can be done where somebody forbade it.
@@ -95,43 +102,26 @@ enum Start {
 /// # Errors
 /// That a thread could not be made, or what broke the connection, if not an
 /// unmount.
-pub fn serve(
-    server: &Server,
-    channel: &Channel,
-    terms: &Terms,
-    config: &SessionConfig,
-    queues: Queues,
-) -> io::Result<()> {
+pub fn serve(server: &Server, channel: &Channel, form: SetxattrForm, queues: Queues) -> io::Result<()> {
+    let (queues, entries): (Vec<_>, Vec<_>) = queues.0.into_iter().unzip();
     let start = Mutex::new(Start::GiveUp);
-    let start = &start;
-    // Forgets alone are not worth a look before each sleep.
-    let reader = SessionConfig { threads: 1, spin: Duration::ZERO, ..config.clone() };
-    let read_device = || device::serve(server, channel, terms, &reader);
-    let read_device = &read_device;
-    std::thread::scope(|scope| {
+    let rings = Rings { server, channel, form, ended: Mutex::new(Ok(())) };
+    let (rings, start) = (&rings, &start);
+    let read = std::thread::scope(|scope| {
         let mut gate = start.lock();
-        let mut threads = Vec::new();
-        for seat in queues.0 {
-            let thread = std::thread::Builder::new().name(format!("fuse-{}.{}", seat.cpu, seat.number));
-            threads.push(thread.spawn_scoped(scope, move || match go(start) {
-                Start::GiveUp => Ok(()),
-                Start::Serve => run(server, terms.setxattr, seat).or_else(|error| {
-                    log::warn(format_args!("the kernel refuses an io_uring entry: {error}"));
-                    // It then goes back to this by itself.
-                    read_device()
-                }),
-            })?);
+        for (queue, entries) in queues.iter().zip(entries) {
+            for entry in entries {
+                queue.thread().spawn_scoped(scope, move || match go(start) {
+                    Start::GiveUp => {}
+                    Start::Serve => rings.work(scope, queue, entry),
+                })?;
+            }
         }
         *gate = Start::Serve;
         drop(gate);
-        let mut result = read_device();
-        for thread in threads {
-            let ended =
-                thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread of the server died")));
-            result = result.and(ended);
-        }
-        result
-    })
+        rings.read_device()
+    });
+    read.and(std::mem::replace(&mut *rings.ended.lock(), Ok(())))
 }
 
 /// Waits until all threads are there.
@@ -139,20 +129,80 @@ fn go(start: &Mutex<Start>) -> Start {
     *start.lock()
 }
 
-/// One thread, until the file system is unmounted.
-///
-/// # Errors
-/// The kernel does not take the entry.
-fn run(server: &Server, form: SetxattrForm, seat: Seat) -> io::Result<()> {
-    stay_on(seat.cpu);
-    server.ready_thread();
-    let mut entry = seat.entry;
-    let mut aside = vec![0; ASIDE];
-    while let Some(delivered) = entry.next()? {
-        let len = answer(server, form, delivered, &mut aside);
-        entry.set_len(len);
+impl Queue {
+    /// One of its threads, to be.
+    fn thread(&self) -> std::thread::Builder {
+        std::thread::Builder::new().name(format!("fuse-{}", self.cpu))
     }
-    Ok(())
+
+    fn not_started(&self, error: &io::Error) {
+        log::warn(format_args!("cannot start one more thread: {error}"));
+        self.crew.not_started();
+    }
+}
+
+/// What the threads share.
+struct Rings<'s> {
+    server: &'s Server,
+    channel: &'s Channel,
+    form: SetxattrForm,
+    /// What the first thread to fail says.
+    ended: Mutex<io::Result<()>>,
+}
+
+impl Rings<'_> {
+    /// Reads what does not come by the queues: forgets as a rule, which are not
+    /// worth a look before each sleep.
+    fn read_device(&self) -> io::Result<()> {
+        let threads = Bounds { first: 1, most: MOST_THREADS, waiting: 1 };
+        device::serve(self.server, self.channel, self.form, threads, Duration::ZERO)
+    }
+
+    /// What the thread of an entry does.
+    fn work<'scope, 'env>(&'env self, scope: &'scope Scope<'scope, 'env>, queue: &'env Queue, entry: Entry) {
+        let ended = self.run(queue, entry, || self.start(scope, queue)).or_else(|error| {
+            log::warn(format_args!("the kernel refuses an io_uring entry: {error}"));
+            // It then goes back to this by itself.
+            self.read_device()
+        });
+        let mut first = self.ended.lock();
+        if first.is_ok() {
+            *first = ended;
+        }
+    }
+
+    /// Starts one more thread, which is counted already. A request that comes
+    /// before it has registered its entry waits for the queue's next request or
+    /// reply: the kernel looks for entries when a request comes, and for requests
+    /// when a reply does.
+    fn start<'scope, 'env>(&'env self, scope: &'scope Scope<'scope, 'env>, queue: &'env Queue) {
+        let with_entry = move || match new_entry(self.channel, queue.cpu) {
+            Ok(entry) => self.work(scope, queue, entry),
+            Err(error) => queue.not_started(&error),
+        };
+        if let Err(error) = queue.thread().spawn_scoped(scope, with_entry) {
+            queue.not_started(&error);
+        }
+    }
+
+    /// Serves by an entry until the file system is unmounted.
+    ///
+    /// # Errors
+    /// The kernel does not take the entry.
+    fn run(&self, queue: &Queue, mut entry: Entry, start_another: impl Fn()) -> io::Result<()> {
+        stay_on(queue.cpu);
+        self.server.ready_thread();
+        let mut aside = vec![0; ASIDE];
+        while let Some(delivered) = entry.next()? {
+            if queue.crew.take() == Taken::NobodyWaits && queue.crew.enlarge() {
+                start_another();
+            }
+            let len = answer(self.server, self.form, delivered, &mut aside);
+            entry.set_len(len);
+            queue.crew.answered();
+        }
+        Ok(())
+    }
 }
 
 /// Handles a request, and puts the reply in its place. The payload's length is
