@@ -147,11 +147,11 @@ impl Union {
         only: &Arc<RealDir>,
         entries: &mut Entries,
     ) -> Result<Vec<NameBuf>> {
-        let held = only.hold(&self.layers.fds)?;
-        let device = self.layers.device(&held.object().stat()?);
+        let unlisted = only.unlisted(&self.layers.fds)?;
+        let device = self.layers.device_in(only.layer, unlisted.held())?;
         let is_impure = only.layer == 0 && self.traits(inode)?.has(Trait::Impure);
         let mut unclear = Vec::new();
-        let mut visit = |entry: DirEntry<'_>| -> Result<()> {
+        let visit = |entry: DirEntry<'_>| -> Result<()> {
             use crate::ondisk::whiteout::{self, NameMeaning};
             if whiteout::meaning(entry.name) != NameMeaning::Entry {
                 return Ok(());
@@ -166,7 +166,7 @@ impl Union {
             }
             Ok(())
         };
-        self.layers.fds.making_room(|| held.list(&mut visit))?;
+        unlisted.list(&self.layers.fds, visit)?;
         Ok(unclear)
     }
 

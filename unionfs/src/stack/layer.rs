@@ -45,6 +45,9 @@ pub struct Layer {
     pub nosuid: bool,
     /// Whether it is held so that nothing in it can be written.
     pub is_sealed: bool,
+    /// The device of all its directories, where it is certain that they have
+    /// the same.
+    device: Option<u64>,
     /// The attribute owners and modes are kept in, if they are.
     pub override_stat: Option<&'static CStr>,
 }
@@ -73,6 +76,7 @@ impl Layer {
             uuid: readable.as_ref().map(|fd| handle::file_system_uuid(fd.as_fd())).unwrap_or_default(),
             nosuid: flags.contains(StatVfsMountFlags::NOSUID),
             is_sealed,
+            device: if is_sealed { at::only_device(fd.as_fd()).map_err(context)? } else { None },
             override_stat,
             root: RealDir::root(id, fd),
         })
@@ -98,6 +102,7 @@ impl Layer {
             uuid,
             nosuid,
             is_sealed: true,
+            device: None,
             override_stat: None,
             root: RealDir::root_held(id, Held::Image(image, root)),
         })
@@ -224,13 +229,28 @@ impl Layers {
 
     /// A small number for a file's file system, the same for all its files.
     pub fn device(&self, stat: &Stat) -> u16 {
-        let find = |devices: &[u64]| devices.iter().position(|&dev| dev == stat.dev);
+        self.device_number(stat.dev)
+    }
+
+    /// The same, of a directory at hand.
+    ///
+    /// # Errors
+    /// What asking it gave, if that was necessary.
+    pub fn device_in(&self, layer: LayerId, dir: &Held) -> Result<u16> {
+        match self.get(layer).and_then(|layer| layer.device) {
+            Some(device) => Ok(self.device_number(device)),
+            None => Ok(self.device(&dir.object().stat()?)),
+        }
+    }
+
+    fn device_number(&self, device: u64) -> u16 {
+        let find = |devices: &[u64]| devices.iter().position(|&known| known == device);
         if let Some(index) = find(&self.devices.read()) {
             return index as u16;
         }
         let mut devices = self.devices.write();
         let index = find(&devices).unwrap_or_else(|| {
-            devices.push(stat.dev);
+            devices.push(device);
             devices.len() - 1
         });
         // Beyond 65,535 file systems numbers may collide, and are then replaced

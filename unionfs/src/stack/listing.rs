@@ -26,6 +26,8 @@ pub struct Listed {
 /// One real directory's entries.
 #[derive(Default)]
 pub struct Listing {
+    /// The file system it is on, see [`Layers::device`].
+    pub device: u16,
     /// What is there, with its type.
     pub entries: Vec<Listed>,
     /// What is hidden below.
@@ -43,10 +45,12 @@ impl Listing {
     /// # Errors
     /// What opening or reading it gave.
     pub fn read(dir: &Arc<RealDir>, layers: &Layers) -> Result<Listing> {
-        let held = dir.hold(&layers.fds)?;
-        let mut listing = Listing::default();
+        let context = |error: Error| error.context("cannot list a layer's directory");
+        let unlisted = dir.unlisted(&layers.fds).map_err(context)?;
+        let device = layers.device_in(dir.layer, unlisted.held())?;
+        let mut listing = Listing { device, ..Listing::default() };
         let mut suspects = Vec::new();
-        let mut visit = |entry: DirEntry<'_>| -> Result<()> {
+        let visit = |entry: DirEntry<'_>| -> Result<()> {
             match whiteout::meaning(entry.name) {
                 NameMeaning::Opaque => listing.opaque = true,
                 NameMeaning::Reserved => {}
@@ -68,10 +72,7 @@ impl Listing {
             }
             Ok(())
         };
-        layers
-            .fds
-            .making_room(|| held.list(&mut visit))
-            .map_err(|error: Error| error.context("cannot list a layer's directory"))?;
+        let held = unlisted.list(&layers.fds, visit).map_err(context)?;
         for name in suspects {
             listing.look_at(layers, &held, name)?;
         }

@@ -147,8 +147,7 @@ impl NameMap {
         let mut builder = Builder::default();
         if let Some(upper) = &merged.upper {
             let listing = Listing::read(upper, layers)?;
-            let device = layers.device(&upper.hold(&layers.fds)?.object().stat()?);
-            let ends = listing.opaque;
+            let (device, ends) = (listing.device, listing.opaque);
             builder.add_upper(listing, |ino| number(device, ino));
             if ends {
                 merged.lowers.clear();
@@ -157,8 +156,7 @@ impl NameMap {
         for index in 0..merged.lowers.len() {
             let lower = &merged.lowers[index];
             let listing = Listing::read(lower, layers)?;
-            let device = layers.device(&lower.hold(&layers.fds)?.object().stat()?);
-            let ends = listing.opaque;
+            let (device, ends) = (listing.device, listing.opaque);
             builder.add_lower(lower.layer, listing, |kind, ino| {
                 number(device, ino).filter(|_| !layers.must_look_up(kind))
             });

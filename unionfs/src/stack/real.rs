@@ -6,7 +6,7 @@
 //! that was removed keeps its descriptor to the end.
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
@@ -56,11 +56,7 @@ impl Held {
         }
     }
 
-    /// Calls `visit` for each entry but `.` and `..`.
-    ///
-    /// # Errors
-    /// What reading it gave, or `visit`.
-    pub fn list(&self, mut visit: impl FnMut(DirEntry<'_>) -> Result<()>) -> Result<()> {
+    fn list(&self, mut visit: impl FnMut(DirEntry<'_>) -> Result<()>) -> Result<()> {
         match self {
             Held::Fd(fd) => at::list(fd.as_fd(), visit),
             Held::Image(image, dir) => {
@@ -97,6 +93,43 @@ impl Held {
                 Ok(Some(Image::handle(image.find(*dir, name.bytes())?.ok_or(Errno::NOENT)?)))
             }
         }
+    }
+}
+
+/// How a directory is opened: by its parent's descriptor and its name.
+type Open = fn(BorrowedFd<'_>, Name<'_>) -> rustix::io::Result<OwnedFd>;
+
+/// A directory at hand, to be listed once.
+pub struct Unlisted {
+    held: Held,
+    opened: Opened,
+}
+
+/// Whether a directory was at hand before it was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Opened {
+    /// It was, perhaps by a descriptor that reads nothing.
+    Before,
+    /// It was opened for the purpose, and nobody else reads by the descriptor.
+    Now,
+}
+
+impl Unlisted {
+    /// The directory.
+    pub fn held(&self) -> &Held {
+        &self.held
+    }
+
+    /// Calls `visit` for each entry but `.` and `..`, and gives the directory.
+    ///
+    /// # Errors
+    /// What opening or reading it gave, or `visit`.
+    pub fn list(self, fds: &Fds, mut visit: impl FnMut(DirEntry<'_>) -> Result<()>) -> Result<Held> {
+        match (&self.held, self.opened) {
+            (Held::Fd(fd), Opened::Now) => at::list_opened(fd.as_fd(), visit)?,
+            (held, _) => fds.making_room(|| held.list(&mut visit))?,
+        }
+        Ok(self.held)
     }
 }
 
@@ -165,8 +198,22 @@ impl RealDir {
     /// # Errors
     /// What opening it gave; `ENOENT` once it is gone without a descriptor.
     pub fn hold(self: &Arc<Self>, fds: &Fds) -> Result<Held> {
+        Ok(self.open(fds, at::open_dir)?.0)
+    }
+
+    /// The directory at hand, to be listed: if it has to be opened, then in such
+    /// a way that it need not be opened once more.
+    ///
+    /// # Errors
+    /// As [`RealDir::hold`], and `EACCES`.
+    pub fn unlisted(self: &Arc<Self>, fds: &Fds) -> Result<Unlisted> {
+        let (held, opened) = self.open(fds, at::open_dir_to_list)?;
+        Ok(Unlisted { held, opened })
+    }
+
+    fn open(self: &Arc<Self>, fds: &Fds, how: Open) -> Result<(Held, Opened)> {
         if let Some(held) = self.held() {
-            return Ok(held);
+            return Ok((held, Opened::Before));
         }
         // Up to the first directory with a descriptor, then down again: paths
         // may be far deeper than a stack.
@@ -181,13 +228,15 @@ impl RealDir {
                 None => closed.push(parent),
             }
         };
+        let mut opened = Opened::Before;
         for dir in closed.iter().rev() {
-            held = fds.making_room(|| dir.open_in(&held))?;
+            let how = if Arc::ptr_eq(dir, self) { how } else { at::open_dir };
+            (held, opened) = fds.making_room(|| dir.open_in(&held, how))?;
             if let Held::Fd(_) = held {
                 fds.opened(dir);
             }
         }
-        Ok(held)
+        Ok((held, opened))
     }
 
     /// What its marks say of the layers below, if they were read.
@@ -218,17 +267,21 @@ impl RealDir {
     }
 
     /// Opens the directory below its parent's descriptor; a rename of it waits.
-    fn open_in(&self, parent: &Held) -> Result<Held> {
+    fn open_in(&self, parent: &Held, how: Open) -> Result<(Held, Opened)> {
         let at = self.at.read();
         let Place::In(_, name) = &*at else { return Err(Errno::NOENT.into()) };
-        let opened = match parent {
-            Held::Fd(parent) => Held::Fd(Arc::new(at::open_dir(parent.as_fd(), name.as_name())?)),
+        let new = match parent {
+            Held::Fd(parent) => Held::Fd(Arc::new(how(parent.as_fd(), name.as_name())?)),
             Held::Image(image, parent) => {
                 let found = image.find(*parent, name.as_name().bytes())?.ok_or(Errno::NOENT)?;
                 Held::Image(image.clone(), found)
             }
         };
-        Ok(self.held.write().get_or_insert(opened).clone())
+        let mut held = self.held.write();
+        Ok(match &*held {
+            Some(held) => (held.clone(), Opened::Before),
+            None => (held.insert(new).clone(), Opened::Now),
+        })
     }
 
     /// Runs `rename`, which gives the directory a new place, and notes it: no

@@ -122,6 +122,25 @@ pub fn stat(target: Target<'_>) -> Result<Stat> {
     })
 }
 
+/// The device of all files of a file system, by its root, where its kind has but
+/// one: subvolumes of btrfs, and layers of a union, have their own.
+pub fn only_device(root: BorrowedFd<'_>) -> Result<Option<u64>> {
+    /// `linux/magic.h`
+    const EROFS: u32 = 0xE0F5_E1E2;
+    const SQUASHFS: u32 = 0x7371_7368;
+    const WITH_ONE: [u32; 5] = [
+        libc::EXT4_SUPER_MAGIC as u32,
+        libc::XFS_SUPER_MAGIC as u32,
+        libc::TMPFS_MAGIC as u32,
+        EROFS,
+        SQUASHFS,
+    ];
+    match WITH_ONE.contains(&(fs::fstatfs(root)?.f_type as u32)) {
+        true => Ok(Some(stat_fd(root)?.dev)),
+        false => Ok(None),
+    }
+}
+
 /// Stats the file `fd` is open on.
 pub fn stat_fd(fd: impl AsFd) -> Result<Stat> {
     stat(Target::Fd(fd.as_fd()))
@@ -182,6 +201,15 @@ pub fn open_listing(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
     }
 }
 
+/// Holds a directory of a layer so that [`list_opened`] can list it, once.
+pub fn open_dir_to_list(dir: BorrowedFd<'_>, name: Name<'_>) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match fs::openat(dir, name.bytes(), flags | OFlags::NOATIME, Mode::empty()) {
+        Err(Errno::PERM) => fs::openat(dir, name.bytes(), flags, Mode::empty()),
+        result => result,
+    }
+}
+
 /// One entry of a directory, as the file system lists it.
 pub struct DirEntry<'a> {
     /// Its name; never `.` or `..`.
@@ -198,11 +226,21 @@ pub struct DirEntry<'a> {
 /// What opening or reading it gave, or what `visit` gave.
 pub fn list<E: From<Errno>>(
     dir: BorrowedFd<'_>,
+    visit: impl FnMut(DirEntry<'_>) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
+    list_opened(open_listing(dir)?.as_fd(), visit)
+}
+
+/// The same by a descriptor that is open for reading, from its place on.
+///
+/// # Errors
+/// What reading it gave, or what `visit` gave.
+pub fn list_opened<E: From<Errno>>(
+    dir: BorrowedFd<'_>,
     mut visit: impl FnMut(DirEntry<'_>) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
-    let dir = open_listing(dir)?;
     let mut buffer = Vec::with_capacity(32 * 1024);
-    let mut raw = fs::RawDir::new(&dir, buffer.spare_capacity_mut());
+    let mut raw = fs::RawDir::new(dir, buffer.spare_capacity_mut());
     while let Some(entry) = raw.next() {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
