@@ -8,6 +8,8 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 use crate::bundle::User;
 use crate::failure::{CANNOT_RUN, Context, Failure, Result};
@@ -16,7 +18,7 @@ use crate::failure::{CANNOT_RUN, Context, Failure, Result};
 const LONGEST: u64 = 1 << 20;
 
 /// A user with what its login has.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     /// By numbers.
     pub user: User,
@@ -88,10 +90,12 @@ fn unknown(what: &str, name: &str) -> Failure {
 fn table(root: BorrowedFd<'_>, path: &str) -> Result<Table> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let Ok(file) = openat2(root, Path::new(path), flags, Mode::empty(), resolve) else {
-        return Ok(Vec::new());
-    };
     let context = || format!("cannot read the container's /{path}");
+    let file = match openat2(root, Path::new(path), flags, Mode::empty(), resolve) {
+        // None, a link, a socket.
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO) => return Ok(Vec::new()),
+        opened => opened.context(context)?,
+    };
     if FileType::from_raw_mode(fstat(&file).context(context)?.st_mode) != FileType::RegularFile {
         return Ok(Vec::new());
     }

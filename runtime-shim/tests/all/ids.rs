@@ -85,6 +85,27 @@ fn of_an_ordinary_user() {
 }
 
 #[test]
+fn a_command_joins_an_ordinary_user_s_container_as_one_of_its_users() {
+    let Some(world) = World::new("ids-exec") else { return };
+    if !Path::new("/usr/bin/newuidmap").exists() {
+        println!("skipped: no newuidmap (apt-get install uidmap)");
+        return;
+    }
+    let line = "$R import ../root.tar box > /dev/null
+        $R run -d --name one $N -u user box sh -c 'while :; do sleep 0.1; done' > /dev/null
+        for who in '' '-u 7' '-u user:own' '-u 0'; do $R exec $who one sh -c 'id; echo $HOME'; done
+        $R exec -u nosuch one id || echo code $?; $R rm -f one > /dev/null";
+    let output = as_user(&world, line);
+    let user = "uid=7(user) gid=8(own) groups=8(own),9(more)\n/home/user\n";
+    let expected = format!(
+        "{user}{user}uid=7(user) gid=8(own) groups=8(own)\n/home/user\n\
+         uid=0(root) gid=0(root) groups=0(root)\n/root\ncode 126\n"
+    );
+    assert_eq!(stdout(&output), expected, "{}", stderr(&output));
+    assert!(stderr(&output).ends_with("unable to find user nosuch: no matching entries in the image's tables\n"));
+}
+
+#[test]
 fn in_a_user_namespace_of_root_s() {
     let Some(world) = World::new("ids-root") else { return };
     let maps = ["--uidmap", "0:100000:65536", "--gidmap", "0:200000:65536"];

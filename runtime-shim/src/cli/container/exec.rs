@@ -1,5 +1,6 @@
 //! `runion exec`: a further process in a container that runs.
 
+use std::fs::File;
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -8,7 +9,8 @@ use clap::Args;
 use layerstore::store::Store;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, PidfdFlags, geteuid, pidfd_open};
 
 use super::find;
 use crate::attach::{self, Ended, Keys};
@@ -19,7 +21,9 @@ use crate::events;
 use crate::failure::{Context, Failure, Result};
 use crate::launch::{self, Join, OnDeath, Stdio, Target};
 use crate::monitor::{Held, Pump};
+use crate::reach::{View, reach};
 use crate::settle;
+use crate::spec::user::Account;
 use crate::spec::{capabilities, flags, user};
 use crate::sys::{self, Namespaces, Side};
 
@@ -89,7 +93,7 @@ impl Exec {
         let keys = Keys::parse(self.detach_keys.as_deref())?;
         let (container, record) = find::container(store, &self.container)?;
         let inside = Inside::of(&container, &record)?;
-        let process = self.process(&record, &inside)?;
+        let process = self.process(&container, &record, &inside)?;
         let (words, id) = (self.command.join(" "), new_id()?);
         let tell = |action: &str, more: events::Attributes<'_>| {
             let more = [&[("execID", id.as_str())][..], more].concat();
@@ -108,7 +112,7 @@ impl Exec {
         code
     }
 
-    fn process(&self, record: &Record, inside: &Inside) -> Result<Process> {
+    fn process(&self, container: &Container, record: &Record, inside: &Inside) -> Result<Process> {
         let own = inside.spec.process.clone().unwrap_or_default();
         let mut process = Process {
             terminal: self.tty && !self.detach,
@@ -119,7 +123,7 @@ impl Exec {
         };
         flags::add_environment(&mut process.env, &self.env_file, &self.env)?;
         let name = self.user.as_deref().unwrap_or(&record.config.user);
-        let account = user::find(inside.root()?.as_fd(), name, &record.config.groups)?;
+        let account = inside.account(container, name, &record.config.groups)?;
         if self.user.is_some() {
             process.env.retain(|pair| !pair.starts_with("HOME="));
             process.env.push(format!("HOME={}", account.home));
@@ -158,6 +162,27 @@ impl Inside {
         }
         let cgroup = record.state.cgroup.clone().and_then(|group| serde_json::from_value(group).ok());
         Ok(Inside { pid, pidfd, spec: Spec::read(container.dir())?, cgroup })
+    }
+
+    /// A user, looked up in the container's tables.
+    fn account(&self, container: &Container, name: &str, groups: &[String]) -> Result<Account> {
+        if geteuid().is_root() {
+            return user::find(self.root()?.as_fd(), name, groups);
+        }
+        // What an ordinary user mounted is seen in its user namespace alone.
+        let context = || "cannot look a user up in the container".to_owned();
+        let (found, answer) = pipe_with(PipeFlags::CLOEXEC).context(context)?;
+        let (found, answer) = (File::from(found), File::from(answer));
+        let looking = reach(container, View::Whole, &[answer.as_fd()], |reached| {
+            let account = user::find(reached.root.as_fd(), name, groups)?;
+            serde_json::to_writer(&answer, &account).map_err(std::io::Error::from).context(context)
+        })?;
+        drop(answer);
+        let text = std::io::read_to_string(found).context(context)?;
+        match looking.wait()? {
+            0 => serde_json::from_str(&text).map_err(std::io::Error::from).context(context),
+            code => Err(Failure::silent().code(code)),
+        }
     }
 
     /// The container's root, as its first process has it.
