@@ -58,7 +58,9 @@ fn plan<'a>(mount: &'a Mount, linux: &Linux, bundle: &Path, own: &Users) -> Resu
     if mount.source.is_none() {
         return Err(Failure::new(format!("cannot mount {at}: a bind mount takes a source")));
     }
-    if let Some(word) = options.data.first() {
+    // Parameters of file systems are void here, as mount(2) has it; another word
+    // may be a misspelt restriction.
+    if let Some(word) = options.data.iter().find(|word| !word.contains('=')) {
         return Err(Failure::new(format!("{}: a bind mount has no option {word:?}", context())));
     }
     let source = take(&path, depth).context(context)?;

@@ -104,6 +104,7 @@ fn bind_mounts_and_file_systems_are_the_same() {
         ("/rw", json!(["rbind", "rw", "noexec"])),
         ("/link/inside", json!(["bind", "nodev", "noatime"])),
         ("/slave", json!(["rbind", "rslave"])),
+        ("/void", json!(["bind", "mode=755", "size=1k"])),
     ] {
         bundle.mount(json!({ "destination": at, "type": "bind", "source": host, "options": options }));
     }
