@@ -13,7 +13,7 @@ const USER: u32 = 48_767;
 
 /// Runs a shell line as an ordinary user with subordinate ids; `$R` is `runion`
 /// with a store of the user's, `$N` what its containers are run with.
-fn as_user(world: &World, line: &str) -> Output {
+pub fn as_user(world: &World, line: &str) -> Output {
     let dir = world.scratch.path();
     let (bin, home) = (dir.join("bin"), dir.join("home"));
     if !bin.exists() {
@@ -102,7 +102,9 @@ fn a_command_joins_an_ordinary_user_s_container_as_one_of_its_users() {
          uid=0(root) gid=0(root) groups=0(root)\n/root\ncode 126\n"
     );
     assert_eq!(stdout(&output), expected, "{}", stderr(&output));
-    assert!(stderr(&output).ends_with("unable to find user nosuch: no matching entries in the image's tables\n"));
+    assert!(
+        stderr(&output).ends_with("unable to find user nosuch: no matching entries in the image's tables\n")
+    );
 }
 
 #[test]

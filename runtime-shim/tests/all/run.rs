@@ -14,6 +14,11 @@ fn an_image_runs_as_it_says() {
     assert_eq!(world.run_says(&["box"]), "the image says hello\n");
     assert_eq!(world.run_says(&["-e", "WHAT=more", "box"]), "the image says more\n");
     assert_eq!(world.run_says(&["--entrypoint", "/bin/pwd", "-w", "/new/dir", "box"]), "/new/dir\n");
+    // What follows the image is the command's, whatever it looks like.
+    assert_eq!(world.run_says(&["--entrypoint", "sh", "box", "-c", "echo $0", "--rm"]), "--rm\n");
+    assert_eq!(world.run_says(&["--entrypoint", "/bin/echo", "box", "--", "-d"]), "-- -d\n");
+    let unknown = world.fails(&["run", "--nosuch", "box", "true"]);
+    assert!(unknown.contains("unexpected argument '--nosuch'"), "{unknown}");
     assert!(world.run_says(&["hello"]).starts_with("Hello from runion!\n"));
 }
 

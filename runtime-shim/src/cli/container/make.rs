@@ -29,13 +29,11 @@ pub struct Words {
     #[command(flatten)]
     access: remote::Access,
 
-    /// The image; with --rootfs the command
-    #[arg(value_name = "IMAGE")]
-    first: Option<OsString>,
-
-    /// The command and its arguments; the image's own where there are none
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
-    rest: Vec<OsString>,
+    /// The image, unless there is --rootfs; then the command and its arguments,
+    /// the image's own where there are none
+    // One list: what follows the image is never an option of ours.
+    #[arg(trailing_var_arg = true, num_args = 0.., value_names = ["IMAGE", "CMD"])]
+    words: Vec<OsString>,
 }
 
 /// Whether whoever starts the container stays attached to it.
@@ -50,8 +48,7 @@ pub enum Starter {
 impl Words {
     /// Makes the container, its anonymous volumes and its id's file.
     pub fn make(&self, store: &Store, starter: Starter) -> Result<Container> {
-        let words = self.first.iter().chain(&self.rest);
-        let words = words.map(text).collect::<Result<Vec<String>>>()?;
+        let words = self.words.iter().map(text).collect::<Result<Vec<String>>>()?;
         let containers = Containers::open(store.root())?;
         let find = |name: &str| containers.find(name).map(|container| container.id().to_owned());
         let (image, command) = match (&self.flags.rootfs, words.split_first()) {
