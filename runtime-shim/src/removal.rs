@@ -11,7 +11,7 @@ use crate::failure::{Context, Failure, Result};
 use crate::state;
 use crate::volume::Volumes;
 
-/// Removes a container that does not run.
+/// Removes a container that is over ([`Record::is_over`]).
 ///
 /// Its record goes last: whoever finds one that says so goes on with the
 /// removal ([`crate::settle`]).
@@ -40,15 +40,17 @@ pub fn remove(locked: &Locked<'_>, record: &Record) -> Result<()> {
 /// Removes a container that was made for one start which failed; what that
 /// left is undone first.
 pub fn discard(container: &Container) -> Result<()> {
-    match crate::settle::read(container) {
-        Ok(_) => {}
-        // It is gone by now.
-        Err(_) if !container.dir().exists() => return Ok(()),
-        Err(failure) => return Err(failure),
+    loop {
+        match crate::settle::lock(container) {
+            Ok((locked, record)) if record.is_over() => return remove(&locked, &record),
+            // Its monitor is ending at this moment.
+            Ok(_) => {}
+            // It is gone by now.
+            Err(_) if !container.dir().exists() => return Ok(()),
+            Err(failure) => return Err(failure),
+        }
+        container.await_end()?;
     }
-    let locked = container.lock()?;
-    let record = locked.read()?;
-    remove(&locked, &record)
 }
 
 /// Removes its anonymous volumes, as far as nobody else uses them.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rustix::process::Pid;
 
-use crate::container::{Container, Containers, Lifetime, Record, Status};
+use crate::container::{Container, Containers, Lifetime, Locked, Record, Status};
 use crate::events;
 use crate::failure::{Failure, Result};
 use crate::monitor;
@@ -57,6 +57,19 @@ pub fn read(container: &Container) -> Result<Record> {
         crate::removal::remove(&locked, &record)?;
     }
     Ok(record)
+}
+
+/// Locks a container whose record is true, and gives both: whoever held the lock
+/// before may have been killed in the middle of a start.
+pub fn lock(container: &Container) -> Result<(Locked<'_>, Record)> {
+    loop {
+        read(container)?;
+        let locked = container.lock()?;
+        let record = locked.read()?;
+        if is_settled(container, &record)? {
+            return Ok((locked, record));
+        }
+    }
 }
 
 /// Undoes whatever killed monitors left of any container; says of how many.

@@ -336,6 +336,11 @@ impl Record {
         Record { format: FORMAT, id: String::new(), name, created, config, state: State::default() }
     }
 
+    /// Whether it does not run, and nothing of a start is left to be undone.
+    pub fn is_over(&self) -> bool {
+        !self.state.status.is_up() && !self.state.starting
+    }
+
     pub(super) fn parse(bytes: &[u8]) -> Result<Record, Failure> {
         let record: Record =
             serde_json::from_slice(bytes).map_err(|error| Failure::new(error.to_string()))?;

@@ -52,7 +52,7 @@ pub fn prune(store: &Store, filters: &[Filter]) -> Result<(String, u64)> {
         let locked = container.lock()?;
         let record = locked.read()?;
         // Started meanwhile, or about to be.
-        if record.state.status.is_up() || container.is_alive()? {
+        if !record.is_over() || container.is_alive()? {
             continue;
         }
         bytes += space::on_disk(container.dir());

@@ -48,10 +48,8 @@ impl Remove {
     /// Removes one, once nobody starts it, runs it or tidies up after it.
     fn remove(&self, container: &Container) -> Result<Record> {
         loop {
-            crate::settle::read(container)?;
-            let locked = container.lock()?;
-            let record = locked.read()?;
-            if !record.state.status.is_up() && !container.is_alive()? {
+            let (locked, record) = crate::settle::lock(container)?;
+            if record.is_over() && !container.is_alive()? {
                 removal::remove(&locked, &record)?;
                 return Ok(record);
             }

@@ -8,6 +8,7 @@ use crate::attach::{self, Ended, Keys};
 use crate::container::{Container, Lifetime, Stdin};
 use crate::failure::{Failure, Result};
 use crate::monitor;
+use crate::settle;
 
 /// Start containers that do not run
 #[derive(Args)]
@@ -36,23 +37,23 @@ impl Start {
         let signals = attach::block_signals()?;
         if !self.attach && !self.interactive {
             return find::each(&self.containers, |text| {
-                let (container, record) = find::container(store, text)?;
+                let (container, _) = find::container(store, text)?;
+                let (locked, record) = settle::lock(&container)?;
                 if record.state.status.is_up() {
                     return Ok(());
                 }
-                let locked = container.lock()?;
                 monitor::start(&container, locked, monitor::Attach::No, signals).map(|_none| ())
             });
         }
         let [text] = self.containers.as_slice() else {
             return Err(Failure::as_docker("you cannot start and attach multiple containers at once"));
         };
-        let (container, record) = find::container(store, text)?;
+        let (container, _) = find::container(store, text)?;
+        let (locked, record) = settle::lock(&container)?;
         if record.state.status.is_up() {
             return Err(Failure::as_docker(format!("container {text} is running already"))
                 .hint(format!("runion attach {text}")));
         }
-        let locked = container.lock()?;
         let socket = monitor::start(&container, locked, monitor::Attach::FromTheStart, signals)?;
         let Some(socket) = socket else { return Ok(0) };
         let wanted = attach::Wanted {
