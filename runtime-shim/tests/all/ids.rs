@@ -29,6 +29,7 @@ pub fn as_user(world: &World, line: &str) -> Output {
         "set -e; cd {dir}; mkdir -p node; mount -t tmpfs node node; mknod -m 666 node/fuse c 10 229
          (cat /etc/passwd; echo 'tried:x:{USER}:{USER}::/:/bin/sh') > node/passwd; echo 'tried:600000:65536' > node/subids
          mount --bind node/fuse /dev/fuse; mount --bind node/passwd /etc/passwd
+         if [ -e /dev/net/tun ]; then mknod -m 666 node/tun c 10 200; mount --bind node/tun /dev/net/tun; fi
          for f in /etc/subuid /etc/subgid; do mount --bind node/subids $f; done
          cd {home}; exec setpriv --reuid {USER} --regid {USER} --clear-groups sh -ec \"$1\"",
         dir = dir.display(),

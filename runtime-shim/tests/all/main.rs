@@ -19,6 +19,7 @@ mod oci;
 mod ordinary;
 mod page;
 mod process;
+mod programs;
 mod remote;
 mod run;
 mod setup;
