@@ -3,6 +3,7 @@
 
 mod attacks;
 mod bundle;
+mod clients;
 mod compare;
 mod hooks;
 mod life;
