@@ -27,7 +27,7 @@ use crate::container::{Container, Driver, Locked, Record};
 use crate::failure::{Context, Failure, OURS, Result};
 use crate::files::Maps;
 use crate::rootfs::Rootfs;
-use crate::sandbox::identity::Plan;
+use crate::sandbox::identity::{Giving, Plan};
 use crate::sandbox::launch::launch;
 use crate::sandbox::{Identity, attach, bind};
 use crate::sys::{self, Namespaces, Side, SignalSet};
@@ -236,11 +236,11 @@ fn with_root(
     work(&Reached { root, maps: maps(record, plan) })
 }
 
-/// A container's ids on disk; in a user namespace of theirs they are the same.
+/// A container's ids as its root shows them; where there is one id, it is all.
 fn maps(record: &Record, plan: &Plan) -> Maps {
-    match plan {
-        Plan::Own(_) => Maps { users: record.config.uid_map.clone(), groups: record.config.gid_map.clone() },
-        Plan::Mapped(_) => Maps::default(),
+    match plan.giving() {
+        Giving::Any => Maps { users: record.config.uid_map.clone(), groups: record.config.gid_map.clone() },
+        Giving::None => Maps::default(),
     }
 }
 

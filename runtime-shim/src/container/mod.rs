@@ -3,6 +3,7 @@
 //! ```text
 //! STORE/containers/
 //!     names/NAME -> ../ID     a name is taken by the link's being there
+//!     ids.lock                while a range of ids is taken (see `ids`)
 //!     ID/
 //!         state.json          the record (see `record`), replaced by rename
 //!         lock                exclusive for who changes the record or starts it
@@ -22,6 +23,7 @@
 //! held for moments, and never while `alive` is waited for.
 
 mod directory;
+mod ids;
 mod name;
 mod record;
 

@@ -7,6 +7,8 @@
 //! container are gone, however they went, so is the mount, and with it the
 //! server.
 
+pub mod file;
+
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -149,7 +151,8 @@ fn by_helper(
     for option in plan.mount_options().into_iter().filter(|option| !is_mapping(option)) {
         options = options.plain(&option);
     }
-    if matches!(plan, Plan::Own(_)) && !record.config.uid_map.is_empty() {
+    // Where there is one id, everything is shown as that.
+    if matches!(plan.giving(), identity::Giving::Any) && !record.config.uid_map.is_empty() {
         options = options.plain(&mapping("uidmapping", &record.config.uid_map));
         options = options.plain(&mapping("gidmapping", &record.config.gid_map));
     }

@@ -50,8 +50,23 @@ struct Ids {
     own: u32,
     /// The caller's id inside.
     shown: u32,
-    /// The first of the subordinate ids, if there are enough.
-    subordinate: Option<u32>,
+    /// The subordinate ids, if there are enough.
+    subordinate: Option<Range>,
+}
+
+/// Ids in a row.
+#[derive(Clone, Copy)]
+struct Range {
+    first: u32,
+    count: u32,
+}
+
+/// How many ids there are, from 0 on.
+pub struct Room {
+    /// Users.
+    pub users: u32,
+    /// Groups.
+    pub groups: u32,
 }
 
 /// Ids a system expects to exist: 0 to `nobody`.
@@ -73,7 +88,7 @@ impl Plan {
         let (uid, gid) = (getuid().as_raw(), getgid().as_raw());
         let name = user_name(uid);
         let subordinate =
-            |tool: &str, file: &str| in_path(tool).then(|| subordinate(file, &name, uid)).flatten();
+            |tool: &str, file: &str| in_path(tool).then(|| subordinate(file, &name, uid, identity)).flatten();
         let mut users = subordinate("newuidmap", "/etc/subuid");
         let mut groups = subordinate("newgidmap", "/etc/subgid");
         // Both or neither: half a mapping helps nobody.
@@ -85,6 +100,17 @@ impl Plan {
             users: Ids { own: uid, shown: shown(uid), subordinate: users },
             groups: Ids { own: gid, shown: shown(gid), subordinate: groups },
         }))
+    }
+
+    /// How many ids its namespace has.
+    pub fn room(&self) -> Room {
+        match self {
+            Plan::Own(_) => Room { users: room_of_mine("uid_map"), groups: room_of_mine("gid_map") },
+            Plan::Mapped(mapping) => {
+                let of = |ids: &Ids| ids.subordinate.map_or(1, |range| range.count);
+                Room { users: of(&mapping.users), groups: of(&mapping.groups) }
+            }
+        }
     }
 
     /// How the owners in the upper will have to be read.
@@ -155,13 +181,13 @@ impl Ids {
     /// The extents of the namespace's map: inside, outside, how many.
     fn extents(&self) -> Vec<(u32, u32, u32)> {
         let own = (self.shown, self.own, 1);
-        let Some(first) = self.subordinate else { return vec![own] };
+        let Some(Range { first, count }) = self.subordinate else { return vec![own] };
         // The usual ids are the subordinate ones, but for the caller's.
         if self.shown >= USUAL_IDS {
             return vec![(0, first, USUAL_IDS), own];
         }
         let below = (0, first, self.shown);
-        let above = (self.shown + 1, first + self.shown + 1, USUAL_IDS - self.shown - 1);
+        let above = (self.shown + 1, first + self.shown + 1, count - self.shown - 1);
         [below, own, above].into_iter().filter(|&(_, _, count)| count > 0).collect()
     }
 
@@ -220,8 +246,16 @@ fn user_name(uid: u32) -> String {
     line.and_then(|line| line.split(':').next()).map_or_else(|| uid.to_string(), str::to_string)
 }
 
-/// The first of at least [`USUAL_IDS`] subordinate ids of a user.
-fn subordinate(file: &str, name: &str, uid: u32) -> Option<u32> {
+/// How many ids from 0 on the caller's own namespace has.
+fn room_of_mine(map: &str) -> u32 {
+    let map = fs::read_to_string(format!("/proc/self/{map}")).unwrap_or_default();
+    let rows = map.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let first = rows.filter(|row| row.first() == Some(&"0")).find_map(|row| row.get(2)?.parse().ok());
+    first.unwrap_or(1)
+}
+
+/// At least [`USUAL_IDS`] subordinate ids of a user; containers may have more.
+fn subordinate(file: &str, name: &str, uid: u32, identity: Identity) -> Option<Range> {
     let text = fs::read_to_string(Path::new(file)).unwrap_or_default();
     let uid = uid.to_string();
     text.lines().find_map(|line| {
@@ -230,7 +264,11 @@ fn subordinate(file: &str, name: &str, uid: u32) -> Option<u32> {
         let first = fields.next()?.parse::<u32>().ok()?;
         let count = fields.next()?.trim().parse::<u32>().ok()?;
         let usable = (owner == name || owner == uid) && count >= USUAL_IDS;
-        (usable && first.checked_add(USUAL_IDS).is_some()).then_some(first)
+        let count = match identity {
+            Identity::Root => count.min(u32::MAX - first),
+            Identity::Caller => USUAL_IDS,
+        };
+        (usable && first.checked_add(USUAL_IDS).is_some()).then_some(Range { first, count })
     })
 }
 
@@ -263,8 +301,8 @@ pub fn cannot_mount(errno: Errno, action: &str) -> Failure {
 mod tests {
     use super::*;
 
-    fn ids(own: u32, shown: u32, subordinate: Option<u32>) -> Ids {
-        Ids { own, shown, subordinate }
+    fn ids(own: u32, shown: u32, first: Option<u32>) -> Ids {
+        Ids { own, shown, subordinate: first.map(|first| Range { first, count: USUAL_IDS }) }
     }
 
     #[test]

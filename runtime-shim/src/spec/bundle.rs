@@ -248,7 +248,7 @@ fn namespaces(config: &Config, host: &Host<'_>) -> Result<Vec<Namespace>> {
         };
         found.push(Namespace { kind, path });
     }
-    if !config.uid_map.is_empty() && !host.is_mapped {
+    if !config.uid_map.is_empty() {
         found.push(Namespace { kind: NamespaceKind::User, path: None });
     }
     Ok(found)

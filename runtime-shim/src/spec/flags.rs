@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use layerstore::document::Execution;
 
-use super::{capabilities, device, mount, network, rlimit};
+use super::{capabilities, device, mount, network, rlimit, userns};
 use crate::bundle::IdMapping;
 use crate::cgroup::flags::AllLimits;
 use crate::container::{Config, Driver, Lifetime, Mode, Restart, RestartPolicy, Stdin, Wish};
@@ -162,7 +162,8 @@ pub struct Flags {
     #[arg(long, value_name = "MODE")]
     uts: Option<String>,
 
-    /// Whose ids: host, or --uidmap and --gidmap
+    /// Whose ids: host, keep-id[:uid=UID,gid=GID] (the caller's own stays the same), auto[:size=COUNT] (a
+    /// range that no other container has); or --uidmap and --gidmap
     #[arg(long, value_name = "MODE")]
     userns: Option<String>,
 
@@ -271,7 +272,6 @@ impl Flags {
             pid: mode(&self.pid, "pid", &["host", "private"])?,
             ipc: mode(&self.ipc, "ipc", &["host", "private", "none", "shareable"])?,
             uts: mode(&self.uts, "uts", &["host", "private"])?,
-            userns: mode(&self.userns, "userns", &["host"])?,
             cgroupns: mode(&self.cgroupns, "cgroupns", &["host", "private"])?,
             uid_map: self.uidmap.iter().map(|text| id_map(text)).collect::<Result<_>>()?,
             gid_map: self.gidmap.iter().map(|text| id_map(text)).collect::<Result<_>>()?,
@@ -289,6 +289,7 @@ impl Flags {
             cgroup_parent: self.cgroup_parent.clone(),
             ..Config::default()
         };
+        userns::apply(&mut config, self.userns.as_deref())?;
         self.network.apply(&mut config, image, find)?;
         self.log(&mut config)?;
         self.check(&config)?;

@@ -7,6 +7,7 @@
 //! | [`mount`], [`device`], [`rlimit`], [`capabilities`] | the longer words among them |
 //! | [`bundle`] | the record's bundle, with docker's defaults |
 //! | [`user`] | who a command is, by the container's own tables |
+//! | [`userns`] | whose ids a container has |
 
 pub mod bundle;
 pub mod capabilities;
@@ -17,3 +18,4 @@ mod network;
 mod rlimit;
 mod seccomp;
 pub mod user;
+pub mod userns;

@@ -29,7 +29,8 @@ pub struct Account {
 /// Finds `user`, `uid`, `user:group` or `uid:gid`, and further groups, in the
 /// container whose root this is; root where nothing is said.
 pub fn find(root: BorrowedFd<'_>, user: &str, more: &[String]) -> Result<Account> {
-    look_up(&table(root, "etc/passwd")?, &table(root, "etc/group")?, user, more)
+    let [users, groups] = TABLES;
+    look_up(&table(root, users)?, &table(root, groups)?, user, more)
 }
 
 type Table = Vec<Vec<String>>;
@@ -87,6 +88,19 @@ fn unknown(what: &str, name: &str) -> Failure {
         .code(CANNOT_RUN)
 }
 
+/// The tables of users and groups.
+pub const TABLES: [&str; 2] = ["etc/passwd", "etc/group"];
+
+/// All ids that a table names, users' and groups'.
+pub fn ids(table: &[u8]) -> Vec<u32> {
+    let table = rows(&String::from_utf8_lossy(table));
+    table.iter().flat_map(|row| [field(row, 2), field(row, 3)]).filter_map(number).collect()
+}
+
+fn rows(text: &str) -> Table {
+    text.lines().map(|line| line.split(':').map(str::to_owned).collect()).collect()
+}
+
 fn table(root: BorrowedFd<'_>, path: &str) -> Result<Table> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
@@ -101,17 +115,12 @@ fn table(root: BorrowedFd<'_>, path: &str) -> Result<Table> {
     }
     let mut bytes = Vec::new();
     std::fs::File::from(file).take(LONGEST).read_to_end(&mut bytes).context(context)?;
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    Ok(text.lines().map(|line| line.split(':').map(str::to_owned).collect()).collect())
+    Ok(rows(&String::from_utf8_lossy(&bytes)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn rows(text: &str) -> Table {
-        text.lines().map(|line| line.split(':').map(str::to_owned).collect()).collect()
-    }
 
     fn find(user: &str, more: &[&str]) -> Option<(u32, u32, Vec<u32>, String)> {
         let users = rows("root:x:0:0::/root:/bin/sh\nuser:x:7:8::/home/user:/bin/sh\n9:x:70:71::/n:/bin/sh");
@@ -132,6 +141,12 @@ mod tests {
         assert_eq!(find("9", &[]), Some((70, 71, vec![71], "/n".into())));
         assert_eq!(find("1234", &[]), Some((1234, 0, vec![0], "/".into())));
         assert_eq!(find("7:", &[]), Some((7, 8, vec![8, 9], "/home/user".into())));
+    }
+
+    #[test]
+    fn ids_are_users_and_groups() {
+        assert_eq!(ids(b"root:x:0:5::/:\nuser:x:7:8::/:"), [0, 5, 7, 8]);
+        assert_eq!(ids(b"more:x:9:user,10\n\xff"), [9]);
     }
 
     #[test]

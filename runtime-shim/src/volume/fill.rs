@@ -95,7 +95,11 @@ fn give(dir: &OwnedFd, maps: &Maps) -> Result<()> {
         return Ok(());
     }
     let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
-    rustix::fs::fchown(dir, Some(uid), Some(gid)).context(|| "give it to the container".to_owned())
+    match rustix::fs::fchown(dir, Some(uid), Some(gid)) {
+        // The container has no root, or not here.
+        Err(Errno::INVAL) => Ok(()),
+        given => given.context(|| "give it to the container".to_owned()),
+    }
 }
 
 /// All files, as they are on disk under the container's maps: what is mounted

@@ -14,6 +14,11 @@ const USER: u32 = 48_767;
 /// Runs a shell line as an ordinary user with subordinate ids; `$R` is `runion`
 /// with a store of the user's, `$N` what its containers are run with.
 pub fn as_user(world: &World, line: &str) -> Output {
+    as_user_with(world, "tried:600000:65536", line)
+}
+
+/// The same with these in /etc/subuid and /etc/subgid.
+fn as_user_with(world: &World, ids: &str, line: &str) -> Output {
     let dir = world.scratch.path();
     let (bin, home) = (dir.join("bin"), dir.join("home"));
     if !bin.exists() {
@@ -27,7 +32,7 @@ pub fn as_user(world: &World, line: &str) -> Output {
     }
     let script = format!(
         "set -e; cd {dir}; mkdir -p node; mount -t tmpfs node node; mknod -m 666 node/fuse c 10 229
-         (cat /etc/passwd; echo 'tried:x:{USER}:{USER}::/:/bin/sh') > node/passwd; echo 'tried:600000:65536' > node/subids
+         (cat /etc/passwd; echo 'tried:x:{USER}:{USER}::/:/bin/sh') > node/passwd; echo '{ids}' > node/subids
          mount --bind node/fuse /dev/fuse; mount --bind node/passwd /etc/passwd
          if [ -e /dev/net/tun ]; then mknod -m 666 node/tun c 10 200; mount --bind node/tun /dev/net/tun; fi
          for f in /etc/subuid /etc/subgid; do mount --bind node/subids $f; done
@@ -49,9 +54,7 @@ pub fn as_user(world: &World, line: &str) -> Output {
 #[test]
 fn of_an_ordinary_user() {
     let Some(world) = World::new("ids-user") else { return };
-    let has = |path: &str| Path::new(path).exists();
-    if !has("/usr/bin/newuidmap") || !has("/etc/subuid") || !has("/etc/subgid") {
-        println!("skipped: no newuidmap or /etc/subuid (apt-get install uidmap)");
+    if !has_subordinate_ids() {
         return;
     }
     let line = "$R import ../root.tar box > /dev/null
@@ -156,4 +159,128 @@ fn in_a_user_namespace_of_root_s() {
             world.says(&["wait", "one"]);
         }
     }
+}
+
+/// Whether ids can be given to an ordinary user.
+fn has_subordinate_ids() -> bool {
+    let has = |path: &str| Path::new(path).exists();
+    let found = has("/usr/bin/newuidmap") && has("/etc/subuid") && has("/etc/subgid");
+    if !found {
+        println!("skipped: no newuidmap or /etc/subuid (apt-get install uidmap)");
+    }
+    found
+}
+
+#[test]
+fn a_user_keeps_his_id() {
+    let Some(world) = World::new("ids-keep") else { return };
+    if !has_subordinate_ids() {
+        return;
+    }
+    let told = "id -u; id -g; stat -c %u:%g /etc/passwd /here /here/mine";
+    let line = format!(
+        "$R import ../root.tar box > /dev/null; mkdir here; touch here/mine
+        $R run --rm $N --userns keep-id -v $PWD/here:/here box sh -c '{told}; touch /here/of-it'
+        stat -c %u:%g here/of-it
+        $R run --rm $N --userns keep-id:uid=7,gid=8 box sh -c 'id -u; id -g; cat /proc/self/uid_map | wc -l'
+        $R run --rm $N --userns keep-id --user 0 box sh -c 'id -u; touch /new; chown 33:33 /new; stat -c %u:%g /new'
+        $R run --name one $N --userns keep-id --user 0 box sh -c 'touch /new; chown 44:45 /new; touch /tmp/own'
+        $R diff one; $R export one | tar -tvn | grep -E ' (new|tmp/own)' | cut -d' ' -f2
+        $R cp here/mine one:/tmp/in; $R commit one got > /dev/null
+        $R run --rm $N got stat -c '%u:%g' /new /tmp/own /tmp/in
+        $R run -d --name two $N --userns keep-id --user 0 box sh -c 'touch /y; chown 5:6 /y; while :; do sleep 0.1; done' > /dev/null
+        while ! $R export two | tar -tvn | grep -q '5/6.* y'; do sleep 0.1; done
+        $R exec two stat -c %u:%g /y; $R rm -f one two > /dev/null; ls store/containers | wc -l"
+    );
+    let output = as_user(&world, &line);
+    let expected = format!(
+        "{USER}\n{USER}\n0:0\n{USER}:{USER}\n{USER}:{USER}\n{USER}:{USER}\n7\n8\n3\n0\n33:33\n\
+         A /new\nC /tmp\nA /tmp/own\n44/45\n0/0\n44:45\n0:0\n0:0\n5:6\n1\n"
+    );
+    assert_eq!(stdout(&output), expected, "{}", stderr(&output));
+    // With one id he is all there is.
+    let line = format!(
+        "$R run --rm $N --userns keep-id -v $PWD/here:/here box sh -c '{told}; touch /tmp/x && stat -c %u /tmp/x'
+        $R run --rm $N --userns auto box true || echo none"
+    );
+    let output = as_user_with(&world, "", &line);
+    let own = format!("{USER}:{USER}\n");
+    let expected = format!("{USER}\n{USER}\n{own}{own}{own}{USER}\nnone\n");
+    assert_eq!(stdout(&output), expected, "{}", stderr(&output));
+    assert!(stderr(&output).contains("hint: as root: usermod --add-subuids"), "{}", stderr(&output));
+}
+
+/// Runs a shell line as root, these being in /etc/subuid and /etc/subgid.
+fn as_root_with(world: &World, ids: &str, line: &str) -> Output {
+    let script = format!(
+        "set -e; printf '{ids}' > $TMPDIR/subids; for f in /etc/subuid /etc/subgid; do mount --bind $TMPDIR/subids $f; done
+         exec sh -ec \"$1\""
+    );
+    let mut command = world.in_namespace("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c", &script, "sh", line]);
+    command.env("R", format!("{} --root {}", runion().display(), world.store().display()));
+    command.env("N", "--network none").output().unwrap()
+}
+
+#[test]
+fn each_has_a_range_of_its_own() {
+    let Some(world) = World::new("ids-auto") else { return };
+    if !Path::new("/etc/subuid").exists() || !Path::new("/etc/subgid").exists() {
+        println!("skipped: no /etc/subuid (apt-get install uidmap)");
+        return;
+    }
+    let wait = "sh -c 'while :; do sleep 0.1; done'";
+    // Room for two, and some.
+    let line = format!(
+        "$R run -d --name one $N --userns auto box {wait} > /dev/null
+        $R run -d --rm --name two $N --userns auto box {wait} > /dev/null
+        $R exec one cat /proc/self/uid_map /proc/self/gid_map; $R exec two cat /proc/self/uid_map
+        $R run --rm $N --userns auto box true || echo none
+        $R exec two sh -c 'touch /x; chown 7:8 /x; stat -c %u:%g /x /etc/passwd'
+        kill -9 $(grep -h '\"name\":\"two\"' {store}/containers/*/state.json | grep -o '\"monitor\":[0-9]*' | cut -d: -f2)
+        $R run --rm $N --userns auto box cat /proc/self/uid_map
+        $R run --rm $N --userns auto:size=500 box cat /proc/self/uid_map
+        $R inspect -f '{{{{.HostConfig.UsernsMode}}}}' one; $R rm -f one > /dev/null
+        $R run --rm $N --userns auto:size=1500 box cat /proc/self/uid_map",
+        store = world.store().display(),
+    );
+    let output = as_root_with(&world, "containers:300000:1100\\ncontainers:500000:1100\\n", &line);
+    let told: Vec<Vec<&str>> =
+        stdout(&output).lines().map(|line| line.split_whitespace().collect()).collect();
+    let expected: [&[&str]; 9] = [
+        &["0", "300000", "1024"],
+        &["0", "300000", "1024"],
+        &["0", "500000", "1024"],
+        &["none"],
+        &["7:8"],
+        &["0:0"],
+        &["0", "500000", "1024"],
+        &["0", "500000", "500"],
+        &["auto"],
+    ];
+    assert_eq!(told, expected, "{}", stderr(&output));
+    let said = stderr(&output);
+    assert!(said.contains("there are no 1024 ids") && said.contains("there are no 1500 ids"), "{said}");
+    assert!(said.contains("for the user containers into /etc/subuid and /etc/subgid"), "{said}");
+}
+
+#[test]
+fn a_user_s_containers_have_ranges_too() {
+    let Some(world) = World::new("ids-auto-user") else { return };
+    if !has_subordinate_ids() {
+        return;
+    }
+    let line = "$R import ../root.tar box > /dev/null
+        for name in one two; do
+            $R run -d --name $name $N --userns auto:size=2000 box sh -c 'while :; do sleep 0.1; done' > /dev/null
+            $R exec $name cat /proc/self/uid_map
+        done
+        $R exec two sh -c 'id -u; stat -c %u:%g /etc/passwd; touch /x; chown 7:8 /x; stat -c %u:%g /x'
+        for pid in $($R inspect -f '{{.State.Pid}}' one two); do stat -c %u /proc/$pid; done
+        $R commit two got > /dev/null; $R run --rm $N got stat -c %u:%g /x; $R rm -f one two > /dev/null";
+    let output = as_user(&world, line);
+    let told: Vec<String> =
+        stdout(&output).lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let expected = ["0 1 2000", "0 2001 2000", "0", "0:0", "7:8", "600001", "602001", "7:8"];
+    assert_eq!(told, expected, "{}", stderr(&output));
 }

@@ -16,8 +16,9 @@ use crate::events;
 use crate::failure::{Context, Failure, OURS, Result};
 use crate::output::progress::{Direction, Progress};
 use crate::output::time;
+use crate::rootfs;
 use crate::spec::flags::{Flags, Pull};
-use crate::spec::mount;
+use crate::spec::{mount, user, userns};
 use crate::volume::{Volume, Volumes};
 
 /// What both are given.
@@ -81,7 +82,13 @@ impl Words {
         let mut cidfile = cidfile.transpose()?;
         make_volumes(store, &mut config)?;
         let name = self.flags.name.clone().unwrap_or_default();
+        let size = userns::size(&config, || match &image {
+            Some(image) => ids_of(store, image),
+            None => Ok(Vec::new()),
+        })?;
+        let turn = size.map(|size| containers.take_ids(&mut config, size)).transpose()?;
         let container = containers.create(Record::new(name, time::now_in_documents(), config))?;
+        drop(turn);
         events::of_container(store.root(), &container.read()?, "create", &[]);
         if let Some(file) = &mut cidfile {
             file.write_all(container.id().as_bytes())
@@ -119,6 +126,13 @@ impl Words {
         crate::cli::image::tell(store, "pull", &pulled.id, Some(&name));
         Ok(store.find(&pulled.id.to_string())?)
     }
+}
+
+/// The users and groups that an image knows.
+fn ids_of(store: &Store, image: &Image) -> Result<Vec<u32>> {
+    let tables =
+        user::TABLES.map(|table| rootfs::file::read(store, image, table).map(|table| user::ids(&table)));
+    Ok(tables.into_iter().collect::<Result<Vec<_>>>()?.concat())
 }
 
 /// Makes the volumes that are not there; those without a name get one.
