@@ -209,7 +209,8 @@ fn stopped(
 /// taken where it can be had.
 fn mount(container: &Container, record: &Record, plan: &Plan) -> Result<Rootfs> {
     let none = SignalSet::of(&[]);
-    if matches!(plan, Plan::Own(Namespace::Trusted)) && record.config.uid_map.is_empty() {
+    let is_union = record.config.driver != Driver::Dir && record.config.uid_map.is_empty();
+    if is_union && matches!(plan, Plan::Own(Namespace::Trusted)) {
         let mut quick = record.clone();
         quick.config.driver = Driver::Kernel;
         if let Ok(rootfs) = Rootfs::mount(container, &quick, plan, &none) {

@@ -11,7 +11,7 @@ use std::process::Command;
 
 use layerstore::document::{ImageConfig, RootFs};
 use layerstore::store::Store;
-use layerstore::upper::{Commit, Upper, changes, commit};
+use layerstore::upper::{Commit, Form, Upper, changes, commit};
 use rustix::fs::{CWD, FileType, Mode, Timespec, Timestamps, XattrFlags, lsetxattr, mknodat, utimensat};
 use tests::mount::{Driver, Layers, Mount, enter_private_namespace};
 use tests::scratch::{Backing, Scratch};
@@ -244,7 +244,7 @@ fn change_more(root: &Path) {
 fn committed(scene: &Scene, upper: &str, shown: &Tree) {
     let base = scene.store.images().unwrap().remove(0).record;
     let path = scene.scratch.path().join(format!("{upper}-upper"));
-    let upper = Upper { path, namespace: Namespace::Trusted };
+    let upper = Upper { path, form: Form::Union(Namespace::Trusted) };
     let image = commit(&scene.store, &base, &upper, Commit::default()).unwrap();
     assert_eq!(image.layers.len(), 2);
     let index = scene.store.index_file(&image);
@@ -291,7 +291,8 @@ fn changes_are_worded_as_docker_words_them() {
     mount.unmount().unwrap();
     let image = scene.store.images().unwrap().remove(0).record;
     let tree = scene.store.tree(&image.layers).unwrap();
-    let upper = Upper { path: scene.scratch.path().join("ours-upper"), namespace: Namespace::Trusted };
+    let upper =
+        Upper { path: scene.scratch.path().join("ours-upper"), form: Form::Union(Namespace::Trusted) };
     let lines: Vec<String> = changes(&upper, &tree)
         .unwrap()
         .iter()

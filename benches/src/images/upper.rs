@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use layerstore::store::Store as LayerStore;
-use layerstore::upper::{Commit, Upper};
+use layerstore::upper::{Commit, Form, Upper};
 use rustix::fs::FileType;
 use rustix::mount::{UnmountFlags, unmount};
 use unionfs::config::Namespace;
@@ -39,7 +39,7 @@ const FILES: usize = 100;
 pub fn commit(store: &str, image: &str, upper: &str) -> io::Result<()> {
     let store = LayerStore::open(store).map_err(io::Error::other)?;
     let image = store.find(image).map_err(io::Error::other)?;
-    let upper = Upper { path: PathBuf::from(upper), namespace: Namespace::Trusted };
+    let upper = Upper { path: PathBuf::from(upper), form: Form::Union(Namespace::Trusted) };
     let committed = layerstore::upper::commit(&store, &image.record, &upper, Commit::default());
     committed.map(|_| ()).map_err(io::Error::other)
 }

@@ -7,17 +7,17 @@ use rustix::fs::{AtFlags, FileType, Stat, statat};
 use unionfs::changes::Redirect;
 use unionfs::changes::upper::{self, Below, Birth, Data, EntryKind};
 
-use super::Upper;
+use super::{Form, Upper, copy};
 use crate::error::{Context, Error, Kind, Result};
 use crate::tree::{Device, Meta, NodeId, ROOT, Tree, Xattrs, joined};
 
 /// Directories in directories so far are walked.
-const DEEPEST: usize = 4096;
+pub(super) const DEEPEST: usize = 4096;
 
 /// What runners of containers make to mount something on, where an image does
 /// not have it: no difference, as long as nothing else comes of it. These are
 /// what docker keeps in a layer of its own below a container's.
-const MOUNT_POINTS: [&[u8]; 12] = [
+pub(super) const MOUNT_POINTS: [&[u8]; 12] = [
     b"dev",
     b"dev/console",
     b"dev/mqueue",
@@ -87,7 +87,7 @@ impl Found<'_> {
 
     /// Its attributes without the union's marks.
     pub fn xattrs(&self, upper: &Upper) -> Result<Xattrs> {
-        let found = upper::attributes(self.dir, self.name, upper.namespace).map_err(told)?;
+        let found = upper::attributes(self.dir, self.name, upper.marks()).map_err(told)?;
         Ok(found.into_iter().map(|(name, value)| (name.into_bytes().into(), value.into())).collect())
     }
 }
@@ -99,6 +99,9 @@ pub(super) fn told(error: unionfs::Error) -> Error {
 
 /// Tells `visit` of every difference, directories before what is in them.
 pub(super) fn walk(upper: &Upper, tree: &Tree, visit: impl FnMut(Step<'_>) -> Result<()>) -> Result<()> {
+    if let Form::Copy(how) = &upper.form {
+        return copy::walk(upper, how, tree, visit);
+    }
     let top = upper::open(&upper.path).map_err(told)?;
     let mut walk =
         Walk { upper, tree, visit, linked: linked(tree), links: HashMap::new(), aliases: Vec::new() };
@@ -147,12 +150,9 @@ impl<V: FnMut(Step<'_>) -> Result<()>> Walk<'_, V> {
         depth: usize,
     ) -> Result<()> {
         if depth > DEEPEST {
-            return Err(Error::new(
-                Kind::Limit,
-                format!("more than {DEEPEST} directories lie in each other"),
-            ));
+            return Err(too_deep());
         }
-        let entries = upper::read(dir, self.upper.namespace).map_err(told)?;
+        let entries = upper::read(dir, self.upper.marks()).map_err(told)?;
         let tree = self.tree;
         if let (Shown::Moved, Some(below)) = (shown, below) {
             let named: HashSet<&[u8]> = entries.iter().map(|entry| entry.name.as_name().bytes()).collect();
@@ -166,7 +166,7 @@ impl<V: FnMut(Step<'_>) -> Result<()>> Walk<'_, V> {
             let through = below.and_then(|below| tree.child(below, name));
             // What the image has under the very path.
             let was = through.filter(|_| shown == Shown::There);
-            if was.is_none() && is_mount_point(dir, entry, &path, self.upper.namespace)? {
+            if was.is_none() && is_mount_point(dir, entry, &path, self.upper.marks())? {
                 continue;
             }
             match &entry.kind {
@@ -260,7 +260,7 @@ impl<V: FnMut(Step<'_>) -> Result<()>> Walk<'_, V> {
     fn shows_through(&self, path: &[u8]) -> Result<bool> {
         let mut dir = upper::open(&self.upper.path).map_err(told)?;
         for name in path.split(|byte| *byte == b'/') {
-            let entries = upper::read(dir.as_fd(), self.upper.namespace).map_err(told)?;
+            let entries = upper::read(dir.as_fd(), self.upper.marks()).map_err(told)?;
             let Some(entry) = entries.iter().find(|entry| entry.name.as_name().bytes() == name) else {
                 return Ok(true);
             };
@@ -326,6 +326,10 @@ fn linked(tree: &Tree) -> HashSet<NodeId> {
 fn stat_of(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Stat> {
     statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
         .context(|| format!("read {} in an upper", String::from_utf8_lossy(name)))
+}
+
+pub(super) fn too_deep() -> Error {
+    Error::new(Kind::Limit, format!("more than {DEEPEST} directories lie in each other"))
 }
 
 fn lost(path: &[u8]) -> Error {

@@ -10,7 +10,8 @@
 //!         alive               exclusive for its monitor, as long as that lives
 //!         config.json         the bundle of the last start
 //!         rootfs/             where its root is mounted, for the monitor alone
-//!         upper/ work/        what it changed
+//!         upper/ work/        what it changed; by the driver dir, all its files
+//!         copied              once those are there
 //!         etc/                its hosts, hostname and resolv.conf
 //!         log                 what it printed (see `monitor::log`); log.1 is older
 //!         control             the monitor's socket

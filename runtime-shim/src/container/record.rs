@@ -175,6 +175,8 @@ pub enum Driver {
     Fuse,
     /// By the kernel's overlay.
     Kernel,
+    /// As a copy of the image.
+    Dir,
 }
 
 /// What a container reads.

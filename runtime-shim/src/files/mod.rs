@@ -36,6 +36,9 @@ pub enum Owners {
     /// Everything is as it was: owners, all modes, all attributes. Ids on disk
     /// are those of a container by these maps; no maps, no difference.
     Kept(Maps),
+    /// The same, as far as this user may: owners that he cannot give away are
+    /// himself, devices that he cannot make are left out.
+    Possible(Maps),
     /// All is one user's; nothing makes a program more than that.
     Given(u32, u32),
     /// All is whoever's who writes it; nothing makes a program more than that.

@@ -223,7 +223,7 @@ impl<W: Write> Pack<'_, W> {
         let mut mode = (stat.st_mode & 0o7777) as u16;
         let (mut uid, mut gid, mut xattrs) = (0, 0, Xattrs::new());
         match self.owners {
-            Owners::Kept(maps) => {
+            Owners::Kept(maps) | Owners::Possible(maps) => {
                 (uid, gid) = maps.inside(stat);
                 xattrs = attributes(held)?;
             }

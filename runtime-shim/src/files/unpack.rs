@@ -118,6 +118,15 @@ impl Unpack<'_> {
         self.other(dir.as_fd(), name, entry, path).context(shown)
     }
 
+    /// Whether what this user cannot make is left out.
+    fn may_lack(&self) -> bool {
+        matches!(self.owners, Owners::Possible(_))
+    }
+
+    fn are_kept(&self) -> bool {
+        matches!(self.owners, Owners::Kept(_) | Owners::Possible(_))
+    }
+
     /// Anything but a regular file.
     fn other(&mut self, dir: BorrowedFd<'_>, name: &[u8], entry: &Entry, path: &[&[u8]]) -> Result<(), Why> {
         let private = Mode::RUSR | Mode::WUSR;
@@ -128,7 +137,11 @@ impl Unpack<'_> {
                 let target = names(target)?;
                 let (old, parents) = target.split_last().ok_or("a link to nothing")?;
                 let from = self.parent(parents)?;
-                return Ok(linkat(&from, *old, dir, name, AtFlags::empty())?);
+                return match linkat(&from, *old, dir, name, AtFlags::empty()) {
+                    // Another name of a device that could not be made.
+                    Err(Errno::NOENT) if self.may_lack() => Ok(()),
+                    linked => Ok(linked?),
+                };
             }
             EntryKind::Dir => {
                 match mkdirat(dir, name, Mode::RWXU) {
@@ -141,13 +154,16 @@ impl Unpack<'_> {
                 symlinkat(&target[..], dir, name)?;
                 FileType::Symlink
             }
-            EntryKind::Char(device) => {
-                mknodat(dir, name, FileType::CharacterDevice, private, number(device))?;
-                FileType::CharacterDevice
-            }
-            EntryKind::Block(device) => {
-                mknodat(dir, name, FileType::BlockDevice, private, number(device))?;
-                FileType::BlockDevice
+            EntryKind::Char(device) | EntryKind::Block(device) => {
+                let kind = match entry.kind {
+                    EntryKind::Char(_) => FileType::CharacterDevice,
+                    _ => FileType::BlockDevice,
+                };
+                match mknodat(dir, name, kind, private, number(device)) {
+                    Err(Errno::PERM) if self.may_lack() => return Ok(()),
+                    made => made?,
+                }
+                kind
             }
             EntryKind::Fifo => {
                 mknodat(dir, name, FileType::Fifo, private, 0)?;
@@ -262,7 +278,7 @@ impl Unpack<'_> {
         self.xattrs(held, entry)?;
         if !matches!(entry.kind, EntryKind::Symlink(_)) {
             let mut mode = u32::from(entry.meta.mode);
-            if !matches!(self.owners, Owners::Kept(_)) {
+            if !self.are_kept() {
                 mode &= !0o6000;
             }
             rustix::fs::chmod(&*path, Mode::from_raw_mode(mode)).map_err(about("its mode"))?;
@@ -271,7 +287,9 @@ impl Unpack<'_> {
     }
 
     fn xattrs(&self, held: &Held, entry: &Entry) -> Result<(), Why> {
-        let Owners::Kept(_) = self.owners else { return Ok(()) };
+        if !self.are_kept() {
+            return Ok(());
+        }
         for (name, value) in &entry.xattrs {
             match rustix::fs::setxattr(&*held.path(), &**name, value, XattrFlags::empty()) {
                 // Not of this file system's, or not for this user to give.
@@ -285,7 +303,7 @@ impl Unpack<'_> {
 
     fn give(&self, held: &Held, uid: u32, gid: u32) -> Result<(), Why> {
         let (uid, gid) = match self.owners {
-            Owners::Kept(maps) => maps.outside(uid, gid),
+            Owners::Kept(maps) | Owners::Possible(maps) => maps.outside(uid, gid),
             Owners::Given(uid, gid) => (*uid, *gid),
             Owners::Writers => return Ok(()),
         };
@@ -293,7 +311,11 @@ impl Unpack<'_> {
             return Ok(());
         }
         let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-        chownat(CWD, held.path(), uid, gid, AtFlags::empty()).map_err(|errno| match errno {
+        let given = chownat(CWD, held.path(), uid, gid, AtFlags::empty());
+        if self.may_lack() && matches!(given, Err(Errno::PERM | Errno::INVAL)) {
+            return Ok(());
+        }
+        given.map_err(|errno| match errno {
             Errno::PERM => "its owner: only root gives files away".into(),
             errno => about("its owner")(errno),
         })

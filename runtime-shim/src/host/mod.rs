@@ -99,8 +99,8 @@ impl Caller {
 /// Looks at everything.
 pub fn look() -> Vec<Finding> {
     let caller = Caller::find();
-    let mut findings = vec![kernel::version(), kernel::seccomp(), storage::fuse(caller), storage::helper()];
-    findings.push(storage::overlay(caller));
+    let mut findings = vec![kernel::version(), kernel::seccomp()];
+    findings.extend(storage::look(caller));
     findings.extend([users::namespaces(caller), users::subordinate(caller)]);
     findings.extend(network::look(caller));
     findings.push(limits::look(caller));

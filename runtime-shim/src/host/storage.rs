@@ -1,4 +1,5 @@
-//! Where a container's root comes from: FUSE and the mount helper, or overlayfs.
+//! Where a container's root comes from: FUSE and the mount helper, overlayfs, or
+//! a copy.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -10,13 +11,37 @@ use rustix::io::{Errno, read};
 use rustix::mount::{MountFlags, mount};
 
 use super::probe::{self, Bits, Refused};
-use super::{Caller, Finding};
+use super::{Caller, Finding, State};
 use crate::mounting;
 use crate::sys::Namespaces;
 
+/// What makes containers' roots, and which storage drivers that comes to.
+pub fn look(caller: Caller) -> [Finding; 4] {
+    let (fuse, helper, overlay) = (fuse(caller), helper(), overlay(caller));
+    let drivers = drivers(caller, &fuse, &helper, &overlay);
+    [fuse, helper, overlay, drivers]
+}
+
+fn drivers(caller: Caller, fuse: &Finding, helper: &Finding, overlay: &Finding) -> Finding {
+    const CHECK: &str = "storage drivers";
+    let has = |finding: &Finding| finding.state == State::Ok;
+    match (has(fuse) && has(helper), has(overlay) && caller == Caller::Root) {
+        (true, true) => Finding::ok(CHECK, "fuse, kernel, dir"),
+        (true, false) => Finding::ok(CHECK, "fuse, dir"),
+        (false, true) => {
+            Finding::limited(CHECK, "kernel, dir", "run with --storage-driver kernel until fuse can be had")
+        }
+        (false, false) => Finding::limited(
+            CHECK,
+            "dir alone: every container is a copy of its image",
+            "run with --storage-driver dir until fuse can be had",
+        ),
+    }
+}
+
 /// FUSE, by mounting something: a cgroup can deny the device that its mode
 /// allows, and a user namespace what it allows its owner.
-pub fn fuse(caller: Caller) -> Finding {
+fn fuse(caller: Caller) -> Finding {
     const CHECK: &str = "fuse";
     if let Err(error) = File::options().read(true).write(true).open(DEVICE) {
         let remedy = match Errno::from_io_error(&error) {
@@ -96,7 +121,7 @@ fn features(offer: Bits, caller: Caller) -> String {
 }
 
 /// The program that mounts.
-pub fn helper() -> Finding {
+fn helper() -> Finding {
     match mounting::find() {
         Ok(path) => Finding::ok("mount helper", path.display().to_string()),
         Err(_) => Finding::missing(
@@ -108,7 +133,7 @@ pub fn helper() -> Finding {
 }
 
 /// overlayfs, for the driver `kernel`.
-pub fn overlay(caller: Caller) -> Finding {
+fn overlay(caller: Caller) -> Finding {
     const CHECK: &str = "overlayfs";
     match probe::try_in(Namespaces::KEEPER, caller, mount_overlay) {
         Ok(_) => Finding::ok(CHECK, "can be mounted"),

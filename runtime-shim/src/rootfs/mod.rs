@@ -5,8 +5,9 @@
 //! called in. So the mount is taken out of that namespace at once, and placed
 //! in a second one that the server is not in: when the monitor and the
 //! container are gone, however they went, so is the mount, and with it the
-//! server.
+//! server. Where there is neither FUSE nor overlayfs, it is a copy ([`copy`]).
 
+pub mod copy;
 pub mod file;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,7 +23,7 @@ use crate::container::{Container, Driver, Lifetime, Record};
 use crate::failure::{Context, Failure, Result};
 use crate::mounting::{self, Options};
 use crate::sandbox::identity::{self, Plan};
-use crate::sandbox::{attach, file_system};
+use crate::sandbox::{attach, bind, file_system};
 use crate::sys::{self, SignalSet};
 
 /// A container's root, mounted at [`Container::rootfs`].
@@ -47,11 +48,14 @@ impl Rootfs {
         mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
             .map_err(|errno| identity::cannot_mount(errno, "make the mounts private"))?;
         let (source, image) = source(container, record)?;
-        dress_upper(container, record, plan, &source)?;
+        if record.config.driver != Driver::Dir {
+            dress_upper(container, record, plan, &source)?;
+        }
         let path = container.rootfs();
         let tree = match record.config.driver {
             Driver::Fuse => by_helper(container, record, plan, signals, &source)?,
             Driver::Kernel => by_kernel(container, plan, &source)?,
+            Driver::Dir => by_copy(container, record, plan)?,
         };
         sys::new_mount_namespace().context(|| "cannot make a mount namespace".to_owned())?;
         let context = || format!("cannot mount {}", path.display());
@@ -135,7 +139,13 @@ fn by_helper(
     signals: &SignalSet,
     source: &Source,
 ) -> Result<OwnedFd> {
-    mounting::check_device()?;
+    mounting::check_device().map_err(|failure| match failure.hint_text() {
+        Some(hint) => {
+            let hint = format!("{hint}; or have the image copied: --storage-driver dir");
+            failure.hint(hint)
+        }
+        None => failure,
+    })?;
     let helper = mounting::find()?;
     let options = match source {
         Source::Image { index, objects } => Options::image(index, objects),
@@ -157,6 +167,19 @@ fn by_helper(
         options = options.plain(&mapping("gidmapping", &record.config.gid_map));
     }
     mounting::mount(&helper, signals, options, &container.rootfs())
+}
+
+/// By a copy of the image.
+fn by_copy(container: &Container, record: &Record, plan: &Plan) -> Result<OwnedFd> {
+    let Some(image) = &record.config.image else {
+        return Err(Failure::new("the storage driver dir copies images, not directories"));
+    };
+    let store = Store::open(container.store())?;
+    copy::ready(container, record, plan, &store, &store.find(&image.id)?)?;
+    let context = || format!("cannot mount {}", container.upper().display());
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let copy = openat(CWD, container.upper(), flags, Mode::empty()).context(context)?;
+    bind(copy.as_fd()).context(context)
 }
 
 /// A container's ids, shown as those of its user namespace outside.

@@ -317,6 +317,10 @@ impl Flags {
         if config.oom_score_adj.is_some_and(|score| !(-1000..=1000).contains(&score)) {
             return Err(Failure::new("Invalid value for --oom-score-adj: must be between -1000 and 1000"));
         }
+        if self.rootfs.is_some() && config.driver == Driver::Dir {
+            return Err(Failure::new("the storage driver dir copies images, not directories")
+                .hint("make it one: tar -C DIR -c . | runion import - NAME"));
+        }
         if config.uid_map.is_empty() != config.gid_map.is_empty() {
             return Err(Failure::new("--uidmap and --gidmap belong together"));
         }

@@ -1,11 +1,16 @@
-//! A container behaves alike whether our union or the kernel's makes its root.
+//! A container behaves alike whether our union or the kernel's makes its root, or
+//! a copy is it.
 
 use std::fs;
 
-use crate::setup::{stderr, stdout};
-use crate::world::World;
+use crate::setup::{runion, stderr, stdout};
+use crate::world::{World, until};
 
-const DRIVERS: [&str; 2] = ["fuse", "kernel"];
+/// Those that can be compared; says why another cannot.
+fn drivers(world: &World) -> Vec<&'static str> {
+    let kernel = has_kernel_driver(world).then_some("kernel");
+    ["fuse", "dir"].into_iter().chain(kernel).collect()
+}
 
 /// Whether the kernel can do it: overlays over an index in a file.
 fn has_kernel_driver(world: &World) -> bool {
@@ -51,11 +56,8 @@ fn makes(world: &World, driver: &str, name: &str) {
 #[test]
 fn changes_are_the_same_on_each() {
     let Some(world) = world("drivers") else { return };
-    if !has_kernel_driver(&world) {
-        return;
-    }
     let mut told = Vec::new();
-    for driver in DRIVERS {
+    for driver in drivers(&world) {
         makes(&world, driver, driver);
         assert_eq!(world.says(&["diff", driver]), CHANGES, "{driver}");
         let image = format!("of-{driver}");
@@ -78,7 +80,103 @@ fn changes_are_the_same_on_each() {
         world.says(&["cp", &format!("{driver}:/moved/b/c"), &world.path("c")]);
         assert_eq!(fs::read_to_string(world.path("c")).unwrap(), "c\n", "{driver}");
     }
-    assert_eq!(told.first(), told.get(1));
+    for other in &told {
+        assert_eq!(told.first(), Some(other));
+    }
+}
+
+/// Running, copied into, started again, read-only, removed.
+#[test]
+fn a_life_is_the_same_on_each() {
+    let Some(world) = world("drivers-life") else { return };
+    let mut told = Vec::new();
+    for driver in drivers(&world) {
+        let line = "echo $(( $(cat /count 2> /dev/null) + 1 )) > /count; cat /count; trap exit TERM; \
+                    while :; do sleep 0.1; done";
+        let options = ["-d", "--name", driver, "--storage-driver", driver, "two", "sh", "-c", line];
+        world.makes("run", &options);
+        until("it counts", || world.says(&["logs", driver]) == "1\n");
+        let file = world.write("in", "brought\n");
+        world.says(&["cp", file.to_str().unwrap(), &format!("{driver}:/tmp/in")]);
+        world.says(&[
+            "exec",
+            driver,
+            "sh",
+            "-c",
+            "ln /lib/deep/a /data/a; echo x >> /tmp/in; mknod /null c 1 3",
+        ]);
+        let mut said = vec![world.says(&["diff", driver])];
+        world.says(&["commit", driver, &format!("live-{driver}")]);
+        world.says(&["restart", "-t", "1", driver]);
+        until("it counts on", || world.says(&["logs", driver]) == "1\n2\n");
+        world.says(&["stop", "-t", "1", driver]);
+        said.push(world.says(&["diff", driver]));
+        world.says(&["cp", &format!("{driver}:/tmp/in"), &world.path("out")]);
+        said.push(fs::read_to_string(world.path("out")).unwrap());
+        let line = "stat -c '%n %F %h %u:%g %a %t' /null /data/file /data/a /lib/deep/a; cat /tmp/in";
+        said.push(world.sh_of(&format!("live-{driver}"), driver, line));
+        let options = ["--rm", "--read-only", "--storage-driver", driver, "two", "sh", "-c"];
+        said.push(world.makes("run", &[&options[..], &["touch /x 2> /dev/null || echo refused"]].concat()));
+        world.makes("create", &["--name", "new", "--storage-driver", driver, "two", "true"]);
+        said.push(world.says(&["diff", "new"]));
+        world.says(&["cp", "new:/lib/deep/a", &world.path("out")]);
+        said.push(world.says(&["diff", "new"]));
+        world.says(&["rm", driver, "new"]);
+        said.push(fs::read_dir(world.store().join("containers")).unwrap().count().to_string());
+        told.push(said);
+    }
+    for other in &told {
+        assert_eq!(told.first(), Some(other));
+    }
+}
+
+/// What was changed and looks as it did is told by its contents; what was only
+/// looked at is not.
+#[test]
+fn a_copy_knows_what_was_changed() {
+    let Some(world) = world("drivers-copy") else { return };
+    let line = "cat /data/file > /dev/null; ls -lR / > /dev/null; touch -r /lib/deep/a /tmp/ref; echo b > /lib/deep/a; \
+                touch -r /tmp/ref /lib/deep/a; rm /tmp/ref; chmod 600 /etc/group; chmod 644 /etc/group; mv /bin/ls /x; mv /x /bin/ls";
+    world.makes("run", &["--name", "one", "--storage-driver", "dir", "two", "sh", "-c", line]);
+    assert_eq!(world.says(&["diff", "one"]), "C /lib\nC /lib/deep\nC /lib/deep/a\n");
+    world.says(&["commit", "one", "got"]);
+    assert_eq!(world.sh_of("got", "dir", "cat /lib/deep/a"), "b\n");
+    // A copy that was not finished is made anew.
+    world.makes("create", &["--name", "half", "--storage-driver", "dir", "two", "ls", "/"]);
+    let id = world.field("half", "{{.Id}}");
+    let container = world.store().join("containers").join(id);
+    fs::create_dir_all(container.join("upper/junk/deep")).unwrap();
+    assert!(!world.says(&["start", "-a", "half"]).contains("junk"));
+    assert!(container.join("copied").exists());
+    let said = world.fails(&["run", "--rm", "--storage-driver", "dir", "--rootfs", "/", "true"]);
+    assert!(said.contains("hint: make it one"), "{said}");
+}
+
+#[test]
+fn a_copy_does_without_fuse() {
+    let Some(world) = World::new("drivers-poor") else { return };
+    let run = "$R run --rm --network none";
+    let line = format!(
+        "mount --bind /dev/null /dev/fuse; {run} --storage-driver dir box echo copied; {run} box echo no"
+    );
+    let mut command = world.in_namespace("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c", &line]);
+    command.env("R", format!("{} --root {}", runion().display(), world.store().display()));
+    let output = command.output().unwrap();
+    assert_eq!(stdout(&output), "copied\n", "{}", stderr(&output));
+}
+
+/// Its owners are those of its range on disk, and the image's in what comes of it.
+#[test]
+fn a_copy_has_the_ids_of_its_container() {
+    let Some(world) = world("drivers-ids") else { return };
+    let maps = ["--uidmap", "0:100000:65536", "--gidmap", "0:200000:65536", "--storage-driver", "dir"];
+    let line = "stat -c %u:%g /data/sub /data/file; touch /new; chown 5:6 /new";
+    let said = world.makes("run", &[&["--name", "one"], &maps[..], &["two", "sh", "-c", line]].concat());
+    assert_eq!(said, "7:8\n7:8\n");
+    assert_eq!(world.says(&["diff", "one"]), "A /new\n");
+    world.says(&["commit", "one", "got"]);
+    assert_eq!(world.sh_of("got", "fuse", "stat -c %u:%g /new /data/sub"), "5:6\n7:8\n");
 }
 
 #[test]

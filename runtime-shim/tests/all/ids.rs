@@ -284,3 +284,31 @@ fn a_user_s_containers_have_ranges_too() {
     let expected = ["0 1 2000", "0 2001 2000", "0", "0:0", "7:8", "600001", "602001", "7:8"];
     assert_eq!(told, expected, "{}", stderr(&output));
 }
+
+#[test]
+fn copies_of_a_user_s() {
+    let Some(world) = World::new("ids-dir") else { return };
+    if !has_subordinate_ids() {
+        return;
+    }
+    // No server: neither FUSE nor the program that mounts.
+    let line = "$R import ../root.tar box > /dev/null; N=\"$N --storage-driver dir\"
+        $R run --name one $N box sh -c 'stat -c %u:%g:%a /data/sub /data/file; echo x > /new; chown 44:45 /new; rm /data/link'
+        $R diff one; $R commit one got > /dev/null; $R run --rm $N got stat -c %u:%g /new
+        $R cp one:/new got; cat got; $R export one | tar -tvn | grep ' new' | cut -d' ' -f2
+        $R run --name two $N --userns keep-id --user 0 got sh -c 'stat -c %u:%g /new; touch /mine'; $R diff two
+        $R rm one two > /dev/null; ls store/containers | wc -l";
+    as_user(&world, "true");
+    fs::remove_file(world.scratch.join("bin/mount-runionfs")).unwrap();
+    let output = as_user(&world, line);
+    let data = "7:8:755\n7:8:4751\n";
+    let expected = format!("{data}D /data/link\nA /new\n44:45\nx\n44/45\n44:45\nA /mine\n1\n");
+    assert_eq!(stdout(&output), expected.replace("D /data", "C /data\nD /data"), "{}", stderr(&output));
+    // One id: everything is the user's.
+    let line = "$R run --name one --storage-driver dir $N box sh -c 'stat -c %u:%g:%a /data/sub /data/file; echo x > /new'
+        $R diff one; $R rm one > /dev/null
+        $R run --rm $N box true || echo failed";
+    let output = as_user_with(&world, "", line);
+    let expected = "0:0:755\n0:0:4751\nA /new\nfailed\n";
+    assert_eq!(stdout(&output), expected, "{}", stderr(&output));
+}

@@ -65,6 +65,7 @@ fn root_finds_what_containers_need() {
     assert_code(&output);
     assert_eq!(output.status.code(), Some(0));
     assert_finding(&output, "fuse", "ok", "/dev/fuse; passthrough: ");
+    assert_finding(&output, "storage drivers", "ok", "fuse, ");
     assert_finding(&output, "mount helper", "ok", "bin/mount-runionfs");
     assert_finding(&output, "subordinate ids", "ok", "root needs none");
 
@@ -92,6 +93,7 @@ fn what_was_taken_away_is_told_with_what_helps() {
     );
     assert_finding(&output, "nftables", "limited", "nft is not installed");
     assert_finding(&output, "fuse", "missing", "cannot open /dev/fuse: No such file");
+    assert_finding(&output, "storage drivers", "limited", "dir");
     assert_finding(&output, "cgroups", "limited", "none are mounted");
     assert_code(&output);
 

@@ -1,15 +1,17 @@
 //! What a container changed: `runion diff CONTAINER`, and what `commit` reads.
 //!
-//! The upper alone is read, and of the image what the upper names.
+//! The upper alone is read, and of the image what the upper names; of the driver
+//! `dir` the whole copy.
 
 use layerstore::store::{Image, InUse, Store};
-use layerstore::upper::{self, Upper};
+use layerstore::upper::{self, Form, Upper};
 
 use super::find;
-use crate::container::{Container, Locked, Record};
+use crate::container::{Container, Driver, Locked, Record};
 use crate::failure::{Context, FAILED, Failure, Result};
 use crate::output;
 use crate::reach;
+use crate::rootfs::copy;
 use crate::sandbox::identity::Plan;
 use crate::sandbox::{Identity, with_ids_of_a_try};
 
@@ -23,7 +25,7 @@ pub struct Changes<'c> {
 impl<'c> Changes<'c> {
     /// All of them, on disk. Of a container that runs they may go on changing.
     pub fn of(container: &'c Container, record: &Record) -> Result<Changes<'c>> {
-        let namespace = Plan::new(Identity::Root)?.marks();
+        let plan = Plan::new(Identity::Root)?;
         let locked = match record.state.status.is_up() {
             true => {
                 reach::flush(container)?;
@@ -31,7 +33,12 @@ impl<'c> Changes<'c> {
             }
             false => Some(container.lock()?),
         };
-        Ok(Changes { upper: Upper { path: container.upper(), namespace }, _locked: locked })
+        let copied = match record.config.driver {
+            Driver::Dir => copy::form(container, record, &plan)?,
+            Driver::Fuse | Driver::Kernel => None,
+        };
+        let form = copied.unwrap_or_else(|| Form::Union(plan.marks()));
+        Ok(Changes { upper: Upper { path: container.upper(), form }, _locked: locked })
     }
 }
 
@@ -73,7 +80,8 @@ pub fn print(store: &Store, text: &str) -> Result<u8> {
             }
             (None, Some(dir)) => {
                 let lowers = std::slice::from_ref(dir);
-                let found = unionfs::changes::list(&changes.upper.path, lowers, changes.upper.namespace);
+                let found =
+                    unionfs::changes::list(&changes.upper.path, lowers, Plan::new(Identity::Root)?.marks());
                 crate::commit::list(&found.context(|| "cannot list the changes".to_owned())?)
             }
             (None, None) => return Err(Failure::new("the container has neither an image nor a directory")),

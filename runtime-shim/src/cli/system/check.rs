@@ -11,7 +11,7 @@ use crate::output::{self, Format, table};
 ///
 /// Each line is found out by trying it as the user who asks, in namespaces of
 /// its own: nothing is changed. `limited` is what some containers will miss,
-/// `missing` what all need.
+/// `missing` what all need that say nothing else.
 #[derive(Args)]
 #[command(after_help = "Fields of --format: .Check .State .Found .Remedy\n\
     Exit codes: 0 if containers can run, 1 if not.")]
