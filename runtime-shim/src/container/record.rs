@@ -143,6 +143,8 @@ pub struct Config {
     pub unmask: Vec<String>,
     /// Devices.
     pub devices: Vec<Device>,
+    /// The host's nodes of them, mounted: where no node can be made.
+    pub device_mounts: Vec<Mount>,
     /// Which devices it may use.
     pub device_rules: Vec<DeviceRule>,
     /// Limits of setrlimit(2).

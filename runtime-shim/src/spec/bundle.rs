@@ -135,6 +135,7 @@ fn mounts(container: &Container, record: &Record, volumes: &Volumes) -> Result<V
         mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm]),
     ];
     mounts.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", sys]));
+    mounts.extend(config.device_mounts.iter().cloned());
     mounts.extend(volumes.mounts(record)?);
     for name in monitor::NETWORK_FILES {
         let destination = PathBuf::from("/etc").join(name);
@@ -169,7 +170,7 @@ fn linux(record: &Record, host: &Host<'_>) -> Result<Linux> {
         namespaces: namespaces(config, host)?,
         uid_mappings: config.uid_map.clone(),
         gid_mappings: config.gid_map.clone(),
-        devices: config.devices.clone(),
+        devices: if config.device_mounts.is_empty() { config.devices.clone() } else { Vec::new() },
         cgroups_path: Some(cgroup_path(record)),
         resources: Some(resources(config)),
         seccomp: seccomp::of(config)?,

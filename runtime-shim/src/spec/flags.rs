@@ -14,6 +14,8 @@ use crate::bundle::IdMapping;
 use crate::cgroup::flags::AllLimits;
 use crate::container::{Config, Driver, Lifetime, Mode, Restart, RestartPolicy, Stdin, Wish};
 use crate::failure::{Context, Failure, Result, say};
+use crate::sandbox::Identity;
+use crate::sandbox::identity::Plan;
 
 /// Flags of `run` and `create`.
 #[derive(Args)]
@@ -246,7 +248,7 @@ impl Flags {
         let mode = |flag: &Option<String>, name, takes: &[&str]| mode(flag.as_deref(), name, takes, find);
         let (entrypoint, command) = self.command(image, words)?;
         let security = Security::parse(&self.security_opt)?;
-        let (devices, device_rules) = device::parse(&self.device)?;
+        let wanted = device::parse(&self.device)?;
         let mut config = Config {
             driver: self.storage_driver,
             runtime: self.runtime.as_deref().map(program).transpose()?,
@@ -280,8 +282,8 @@ impl Flags {
             no_new_privileges: security.no_new_privileges,
             seccomp: security.seccomp,
             unmask: security.unmask,
-            devices,
-            device_rules,
+            devices: wanted.devices.clone(),
+            device_rules: wanted.rules.clone(),
             rlimits: self.ulimit.iter().map(|text| rlimit::parse(text)).collect::<Result<_>>()?,
             sysctls: pairs(&self.sysctl, "sysctl")?,
             oom_score_adj: self.oom_score_adj,
@@ -290,6 +292,13 @@ impl Flags {
             ..Config::default()
         };
         userns::apply(&mut config, self.userns.as_deref())?;
+        let is_mapped = matches!(Plan::new(Identity::Root)?, Plan::Mapped(_));
+        if is_mapped {
+            wanted.check()?;
+        }
+        if is_mapped || userns::has_its_own(&config) {
+            config.device_mounts = wanted.mounts();
+        }
         self.network.apply(&mut config, image, find)?;
         self.log(&mut config)?;
         self.check(&config)?;

@@ -77,6 +77,11 @@ pub fn apply(config: &mut Config, text: Option<&str>) -> Result<()> {
     Ok(())
 }
 
+/// Whether a container has a user namespace of its own.
+pub fn has_its_own(config: &Config) -> bool {
+    !config.uid_map.is_empty() || matches!(config.userns, Mode::Named(_))
+}
+
 /// The caller, who is 0 where the container is made, as `id`; everybody else
 /// moves up by one, as far as there are ids.
 fn kept(id: u32, room: u32) -> Vec<IdMapping> {

@@ -32,6 +32,7 @@ fn as_user_with(world: &World, ids: &str, line: &str) -> Output {
     }
     let script = format!(
         "set -e; cd {dir}; mkdir -p node; mount -t tmpfs node node; mknod -m 666 node/fuse c 10 229
+         mknod -m 604 node/open c 1 5; mknod -m 600 node/closed c 1 5; mkdir node/more; mknod -m 666 node/more/full c 1 7
          (cat /etc/passwd; echo 'tried:x:{USER}:{USER}::/:/bin/sh') > node/passwd; echo '{ids}' > node/subids
          mount --bind node/fuse /dev/fuse; mount --bind node/passwd /etc/passwd
          if [ -e /dev/net/tun ]; then mknod -m 666 node/tun c 10 200; mount --bind node/tun /dev/net/tun; fi
@@ -311,4 +312,26 @@ fn copies_of_a_user_s() {
     let output = as_user_with(&world, "", line);
     let expected = "0:0:755\n0:0:4751\nA /new\nfailed\n";
     assert_eq!(stdout(&output), expected, "{}", stderr(&output));
+}
+
+#[test]
+fn devices_of_the_host_s() {
+    let Some(world) = World::new("ids-devices") else { return };
+    let line = "$R import ../root.tar box > /dev/null; D=$PWD/../node
+        $R run --rm $N --device ../node/open:/dev/mine:r --device $D/more:/dev/all box sh -c \
+            'head -c 3 /dev/mine | wc -c; echo x > /dev/all/full || echo full; stat -c %t:%T /dev/mine; ls /dev/all'
+        $R run --rm $N --device $D/open box true || echo $?
+        $R run --rm $N --device $D/closed box true || echo $?
+        $R run --name one $N --device $D/open:/dev/mine:r box true; $R diff one; $R cp one:/etc/group - > /dev/null; $R diff one";
+    let output = as_user(&world, line);
+    assert_eq!(stdout(&output), "3\nfull\n1:5\nfull\n125\n125\n", "{}", stderr(&output));
+    let said = stderr(&output);
+    assert!(said.contains("open: you may not use it yourself: Permission denied"), "{said}");
+    assert!(said.contains("closed: you may not use it yourself: Permission denied"), "{said}");
+    assert!(said.contains("hint: ask for less"), "{said}");
+    let told = world.sh(
+        &["--uidmap", "0:100000:65536", "--gidmap", "0:200000:65536", "--device", "/dev/zero:/dev/mine"],
+        "head -c 3 /dev/mine | wc -c",
+    );
+    assert_eq!(told, "3\n");
 }
