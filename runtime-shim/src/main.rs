@@ -23,8 +23,6 @@ mod host;
 mod launch;
 mod monitor;
 mod mounting;
-// What it finds wrong with a host, and its services, nobody asks for yet.
-#[allow(dead_code, unused_imports)]
 mod network;
 mod output;
 mod reach;

@@ -19,7 +19,7 @@ mod probe;
 mod storage;
 mod users;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::thread::{CapabilitySet, capabilities};
 use serde::Serialize;
@@ -96,13 +96,13 @@ impl Caller {
     }
 }
 
-/// Looks at everything.
-pub fn look() -> Vec<Finding> {
+/// Looks at everything; of the store, at what its networks have in the kernel.
+pub fn look(store: &Path) -> Vec<Finding> {
     let caller = Caller::find();
     let mut findings = vec![kernel::version(), kernel::seccomp()];
     findings.extend(storage::look(caller));
     findings.extend([users::namespaces(caller), users::subordinate(caller)]);
-    findings.extend(network::look(caller));
+    findings.extend(network::look(caller, store));
     findings.push(limits::look(caller));
     findings
 }

@@ -4,6 +4,7 @@
 //! trial; the kernel loads its modules for it as it would for a container.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::io::Errno;
@@ -11,13 +12,17 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 
 use super::probe::{self, Bits, Refused, Trial};
 use super::{Caller, Finding, in_path, sysctl};
+use crate::network::{Networks, diagnosis};
 use crate::sys::Namespaces;
 
 /// Everything about networks: nothing of it keeps a container from running.
-pub fn look(caller: Caller) -> Vec<Finding> {
+pub fn look(caller: Caller, store: &Path) -> Vec<Finding> {
     let mut findings = vec![links(caller), rules(caller)];
     match caller {
-        Caller::Root => findings.push(forwarding()),
+        Caller::Root => {
+            findings.push(forwarding());
+            findings.extend(firewall(store));
+        }
         Caller::Ordinary => findings.push(way_out()),
     }
     findings
@@ -163,6 +168,34 @@ fn forwarding() -> Finding {
         ),
         Some(_) => Finding::ok(CHECK, format!("IPv4: on, IPv6: {v6}")),
     }
+}
+
+/// What others' packet filters do to containers, and whether ours are there.
+fn firewall(store: &Path) -> Vec<Finding> {
+    const CHECK: &str = "packet filters";
+    let mut findings: Vec<Finding> = diagnosis::diagnose()
+        .into_iter()
+        .map(|finding| Finding::limited(CHECK, finding.what, finding.hint))
+        .collect();
+    // A store without networks is to stay so.
+    let has_networks = store.join("networks").is_dir();
+    let lost = has_networks
+        .then(|| Networks::open(store).and_then(|networks| diagnosis::without_filters(&networks)));
+    match lost {
+        Some(Ok(networks)) => findings.extend(networks.into_iter().map(|network| {
+            Finding::limited(
+                CHECK,
+                format!("those of network {} are gone: nothing is published or kept apart there", network.name),
+                "whoever flushed them should spare the tables runion*; any `runion network` command puts them back",
+            )
+        })),
+        Some(Err(failure)) => findings.push(Finding::limited(CHECK, failure.message(), "as root: runion network ls")),
+        None => {}
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok(CHECK, "none in the way"));
+    }
+    findings
 }
 
 /// A program that carries packets between a user's network namespace and the

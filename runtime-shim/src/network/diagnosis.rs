@@ -1,14 +1,20 @@
-//! What on this host is in the way of containers' networks, for `system check`.
+//! What on this host is in the way of containers' networks, for `system check`;
+//! and packet filters that somebody removed with others' (`nft flush ruleset`),
+//! to be put back.
 
-use std::fs;
+use std::collections::HashSet;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use super::definition::BRIDGE_PREFIX;
-use super::rules::PLACES;
+use super::definition::{BRIDGE_PREFIX, Network};
+use super::elements::Family;
+use super::lease;
+use super::rules::{self, PLACES};
+use super::store::Networks;
+use crate::failure::Result;
 
-/// Something that is missing or in the way.
+/// Something that is in the way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// What it is.
@@ -17,25 +23,49 @@ pub struct Finding {
     pub hint: String,
 }
 
-/// Looks, as root, at the caller's network namespace.
+/// Others' chains that drop what containers send and get, in the caller's network
+/// namespace; to root.
 pub fn diagnose() -> Vec<Finding> {
-    let mut findings = Vec::new();
-    match chains() {
-        None => findings.push(Finding {
-            what: "nft is not installed: containers have no network but host and none".to_owned(),
-            hint: "install the package nftables".to_owned(),
-        }),
-        Some(chains) => findings.extend(dropping(&chains)),
+    chains().map(|chains| dropping(&chains)).unwrap_or_default()
+}
+
+/// Networks that containers are on and whose packet filters are gone.
+pub fn without_filters(networks: &Networks) -> Result<Vec<Network>> {
+    let mut used = Vec::new();
+    for network in networks.existing()? {
+        if !networks.leases(&network)?.is_empty() {
+            used.push(network);
+        }
     }
-    if fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|state| state.trim_end() == "0")
-        && fs::metadata("/proc/sys/net/ipv4/ip_forward").is_ok_and(|file| file.permissions().readonly())
-    {
-        findings.push(Finding {
-            what: "this host forwards no packets, and that cannot be changed from here".to_owned(),
-            hint: "outside of this container, as root: sysctl net.ipv4.ip_forward=1".to_owned(),
-        });
+    if used.is_empty() {
+        return Ok(used);
     }
-    findings
+    // Without nft there were none.
+    let Some(chains) = chains() else { return Ok(Vec::new()) };
+    let tables = tables(&chains);
+    used.retain(|network| {
+        Family::ALL.iter().any(|family| !tables.contains(&(family.word(), network.bridge.as_str())))
+    });
+    Ok(used)
+}
+
+/// Puts back what [`without_filters`] finds, and tells of which networks.
+pub fn restore(networks: &Networks) -> Result<Vec<Network>> {
+    let lost = without_filters(networks)?;
+    for network in &lost {
+        let locked = networks.lock(network)?;
+        rules::install(&locked, &lease::all(&locked.dir)?)?;
+    }
+    Ok(lost)
+}
+
+fn tables(chains: &Value) -> HashSet<(&str, &str)> {
+    let all = chains.get("nftables").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let named = all.iter().filter_map(|entry| {
+        let chain = entry.get("chain")?;
+        Some((chain.get("family")?.as_str()?, chain.get("table")?.as_str()?))
+    });
+    named.collect()
 }
 
 /// All chains of packet filters, as nft describes them; none without nft.

@@ -15,8 +15,7 @@
 //! | `rules`, `elements`, `filters`, `flows` | packet filters: a network's, and a container's part in them |
 //! | `ports`, `reservation`, `relay` | published ports: as written, as kept, and what filters cannot lead on |
 //! | `holder` | networks without root |
-//! | `diagnosis` | what on a host is in the way |
-//! | `service` | what goes on while a container runs |
+//! | `diagnosis` | what on a host is in the way, and what was taken away |
 //! | `dns`, `files` | names: our server of them, and the files of /etc |
 //! | `subnet`, `netlink` | arithmetic; messages |
 //!
@@ -29,7 +28,7 @@
 //! attach(networks, request, reserved, namespace)
 //! files::hosts, files::resolv_conf    texts, with the addresses that attach gave
 //! dns::bind(namespace)                where `files::asks` says that ours is asked
-//! Services { names, relays }.run()    in a process of its own, where they are needed
+//! dns::serve, Relay::start            in a process of its own, where they are needed
 //!     … the container runs; connect, disconnect …
 //! detach(networks, id, Namespace::Ends)
 //! ```
@@ -60,26 +59,23 @@ mod ports;
 mod relay;
 mod reservation;
 mod rules;
-mod service;
 mod store;
 mod subnet;
 
 pub use attach::{
-    Attached, Endpoint, Namespace, Request, attach, connect, detach, disconnect, endpoints, reserve, sweep,
+    Endpoint, Namespace, Request, attach, connect, detach, disconnect, endpoints, reserve, sweep,
 };
 pub use definition::{DEFAULT, Network, New, Pool};
-pub use elements::Settling;
-pub use lease::{Holder, Lease, Wish};
-pub use ports::{HostPort, Port, Protocol, Publish};
+pub use lease::{Holder, Wish};
+pub use ports::{HostPort, Port, Publish};
 pub use relay::{LedBy, Relay};
 pub use reservation::Reserved;
-pub use service::Services;
 pub use store::Networks;
-pub use subnet::{Mac, Subnet};
+pub use subnet::Subnet;
 
 /// Text of command lines, read.
 pub mod words {
-    pub use super::ports::{parse as publish, parse_exposed as expose};
+    pub use super::ports::parse as publish;
 }
 
 #[cfg(test)]

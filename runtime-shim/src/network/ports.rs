@@ -138,16 +138,6 @@ pub fn parse(text: &str) -> Result<Vec<Publish>> {
     Ok((first..=last).map(publish).collect())
 }
 
-/// Reads a port of `--expose` or of an image: `80`, `80/udp`, `80-90`.
-pub fn parse_exposed(text: &str) -> Result<Vec<(u16, Protocol)>> {
-    let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let protocol = parse_protocol(protocol)?;
-    let (first, last) = range(ports).ok_or_else(|| {
-        Failure::new(format!("invalid range format for --expose: {text}, error: invalid port"))
-    })?;
-    Ok((first..=last).map(|port| (port, protocol)).collect())
-}
-
 fn parse_protocol(word: &str) -> Result<Protocol> {
     match word.to_ascii_lowercase().as_str() {
         "" | "tcp" => Ok(Protocol::Tcp),

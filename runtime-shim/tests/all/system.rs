@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 
 use crate::setup::{Scratch, can_mount, runion, stderr, stdout};
+use crate::world::World;
 
 const USER: u32 = 48_766;
 
@@ -164,4 +165,20 @@ fn what_is_delegated_to_a_user_is_his_to_limit() {
     );
     std::fs::remove_dir(&group).unwrap();
     assert_finding(&output, "cgroups", "limited", "limits: pids; without memory");
+}
+
+#[test]
+fn packet_filters_that_were_flushed_are_missed_and_put_back() {
+    let Some(world) = World::new("flushed") else { return };
+    world.says(&["run", "-d", "--name", "web", "-p", "8000:80", "box", "sleep", "100"]);
+    let check = || stdout(&world.output(&["system", "check"])).to_owned();
+    let lost = "those of network bridge are gone";
+    assert!(!check().contains(lost));
+    let flushed = world.in_namespace("nft").args(["flush", "ruleset"]).status().unwrap();
+    assert!(flushed.success());
+    assert!(check().contains(lost), "{}", check());
+    let said = stderr(&world.output(&["network", "inspect", "bridge"])).to_owned();
+    assert_eq!(said, "runion: the packet filters of network bridge were gone: they are back\n");
+    assert!(!check().contains(lost), "{}", check());
+    assert_eq!(stderr(&world.output(&["network", "ls"])), "");
 }

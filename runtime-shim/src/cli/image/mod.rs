@@ -169,6 +169,11 @@ pub fn tell(store: &Store, action: &str, id: &Digest, name: Option<&Reference>) 
 /// The store that was named, or `RUNION_ROOT`'s, or the user's own
 /// (`layerstore/LAYOUT.md`).
 pub fn open_store(named: Option<PathBuf>) -> Result<Store> {
+    Ok(Store::open(place_of_store(named)?)?)
+}
+
+/// Where that is.
+pub fn place_of_store(named: Option<PathBuf>) -> Result<PathBuf> {
     let given = |name: &str| std::env::var_os(name).filter(|value: &OsString| !value.is_empty());
     let root = match named.or_else(|| given("RUNION_ROOT").map(PathBuf::from)) {
         Some(root) => root,
@@ -185,6 +190,5 @@ pub fn open_store(named: Option<PathBuf>) -> Result<Store> {
         }
     };
     // What `inspect` tells of it is to be used elsewhere.
-    let root = std::path::absolute(&root).context(|| format!("find the store {}", root.display()))?;
-    Ok(Store::open(root)?)
+    Ok(std::path::absolute(&root).context(|| format!("find the store {}", root.display()))?)
 }

@@ -15,8 +15,8 @@ use clap::Subcommand;
 
 use super::image::open_store;
 use crate::events;
-use crate::failure::Result;
-use crate::network::Network;
+use crate::failure::{Result, say};
+use crate::network::{Network, Networks, diagnosis};
 
 /// Manage networks
 #[derive(Subcommand)]
@@ -37,7 +37,10 @@ impl Grouped {
     /// own.
     pub fn run(self, root: Option<PathBuf>) -> Result<u8> {
         let store = open_store(root)?;
-        let networks = || crate::network::Networks::open(store.root());
+        let networks = || Networks::open(store.root());
+        if rustix::process::geteuid().is_root() {
+            restore_filters(&networks()?)?;
+        }
         match self {
             Grouped::Connect(arguments) => arguments.run(&store),
             Grouped::Create(arguments) => arguments.run(&store),
@@ -48,6 +51,15 @@ impl Grouped {
             Grouped::Rm(arguments) => arguments.run(&store),
         }
     }
+}
+
+/// Packet filters that somebody flushed with his own come back, where bridges
+/// are in this namespace.
+fn restore_filters(networks: &Networks) -> Result<()> {
+    for network in diagnosis::restore(networks)? {
+        say(&format!("runion: the packet filters of network {} were gone: they are back", network.name));
+    }
+    Ok(())
 }
 
 /// Tells what happened to a network.

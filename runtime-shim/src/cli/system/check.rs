@@ -1,5 +1,7 @@
 //! `runion system check`.
 
+use std::path::Path;
+
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -27,9 +29,9 @@ const HEADERS: [(&str, &str); 4] =
 
 impl Check {
     /// Looks, and prints what it found.
-    pub fn run(self) -> Result<u8> {
+    pub fn run(self, store: &Path) -> Result<u8> {
         let format = Format::parse(self.format.as_deref(), COLUMNS)?;
-        let findings = host::look();
+        let findings = host::look(store);
         match self.format.as_deref().map(str::trim) {
             None | Some("" | "table") => output::print(&text(&findings))?,
             _ => format.print(&HEADERS, &rows(&findings)?)?,

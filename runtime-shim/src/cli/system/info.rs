@@ -51,7 +51,7 @@ fn known(store: &Store) -> Result<Value> {
     let [running, paused, stopped] = counts;
     let names = rustix::system::uname();
     let memory = rustix::system::sysinfo();
-    let warnings = host::look().into_iter().filter(|finding| finding.state != State::Ok);
+    let warnings = host::look(store.root()).into_iter().filter(|finding| finding.state != State::Ok);
     let warnings: Vec<String> =
         warnings.map(|finding| format!("WARNING: {}: {}", finding.check, finding.found)).collect();
     let is_root = rustix::process::geteuid().is_root();

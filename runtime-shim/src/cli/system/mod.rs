@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use super::image::open_store;
+use super::image::{open_store, place_of_store};
 use crate::failure::Result;
 
 /// Look at this host and at the store as a whole
@@ -38,7 +38,7 @@ impl System {
     /// Runs it, over the store in `root` or the user's own.
     pub fn run(self, root: Option<PathBuf>) -> Result<u8> {
         let alone = match self {
-            System::Check(arguments) => return arguments.run(),
+            System::Check(arguments) => return arguments.run(&place_of_store(root)?),
             System::Df(arguments) => return arguments.run(&open_store(root)?),
             System::Prune(arguments) => return arguments.run(&open_store(root)?),
             System::Events(arguments) => Alone::Events(arguments),

@@ -2,8 +2,6 @@
 
 use super::*;
 
-/// Everybody on a link.
-pub const ALL: Mac = Mac([0xff; 6]);
 /// All machines with IPv6 on a link, as frames have it.
 pub const ALL_IPV6: Mac = Mac([0x33, 0x33, 0, 0, 0, 1]);
 

@@ -147,10 +147,20 @@ fn rules_that_another_program_flushed_come_again() {
     on_a_host("tests::lifecycle::rules_that_another_program_flushed_come_again", |host| {
         let a = host.container("a", &["bridge"], &["8000:80"]);
         serve(Some(&a.namespace), addr("0.0.0.0:80"));
+        assert_eq!(diagnosis::restore(&host.networks).unwrap(), []);
         run("nft flush ruleset");
         assert!(fetch(None, addr("127.0.0.1:8000")).is_none());
         let _b = host.container("b", &["bridge"], &[]);
         assert!(fetch(None, addr("127.0.0.1:8000")).is_some());
+        // One of the two tables is enough to be missed.
+        for lost in ["flush ruleset", "delete table bridge runion0"] {
+            run(&format!("nft {lost}"));
+            let found = diagnosis::without_filters(&host.networks).unwrap();
+            assert_eq!(found.iter().map(|network| network.name.as_str()).collect::<Vec<_>>(), ["bridge"]);
+            assert_eq!(diagnosis::restore(&host.networks).unwrap().len(), 1);
+            assert_eq!(diagnosis::without_filters(&host.networks).unwrap(), []);
+            assert!(fetch(None, addr("127.0.0.1:8000")).is_some());
+        }
     });
 }
 

@@ -17,8 +17,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use super::attach::Attached;
 use super::inside::inside;
 use super::links::Links;
+use super::subnet::Mac;
 use super::*;
 use crate::failure::Result;
 

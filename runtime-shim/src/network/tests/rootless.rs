@@ -156,8 +156,7 @@ fn act(dir: &Path, role: &str) {
         }
     });
     let web_ip = web.endpoints[0].lease.address.into();
-    let services = Services { relays: web.relays, ..Services::default() };
-    std::thread::spawn(|| services.run());
+    web.relays.into_iter().for_each(|relay| relay.start().unwrap());
     let from_other = |address| fetch(Some(&namespaces[1]), address).is_some();
     let seen = format!(
         "out {:?} neighbour {} outside {} host {}",

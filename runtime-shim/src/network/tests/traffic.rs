@@ -115,9 +115,8 @@ fn what_filters_cannot_lead_on_is_passed_on() {
         let four = host.container("four", &["old"], &["9000:80", "[fd99::1]:9001:80"]);
         for container in [six, four] {
             serve(Some(&container.namespace), addr("[::]:80"));
-            let services = Services { relays: container.attached.relays, ..Services::default() };
-            assert!(services.are_needed());
-            std::thread::spawn(|| services.run());
+            assert!(!container.attached.relays.is_empty());
+            container.attached.relays.into_iter().for_each(|relay| relay.start().unwrap());
         }
         std::thread::sleep(Duration::from_millis(100));
         let from = |client, text: &str| fetch(client, addr(text));
