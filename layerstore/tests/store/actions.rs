@@ -13,7 +13,7 @@ use layerstore::error::Kind;
 use layerstore::reference::Reference;
 use layerstore::store::Store;
 use layerstore::transfer;
-use layerstore::upper::{Commit, Upper, commit};
+use layerstore::upper::{Commit, Form, Upper, commit};
 use unionfs::config::Namespace;
 
 use crate::made::{docker, image, layer, other, pack};
@@ -161,7 +161,7 @@ fn upper(root: &Path) -> Upper {
         }
         std::fs::rename(made, &path).unwrap();
     }
-    Upper { path, namespace: Namespace::User }
+    Upper { path, form: Form::Union(Namespace::User) }
 }
 
 /// The id of the image that [`Action::Commit`] makes: who owns an upper's files is

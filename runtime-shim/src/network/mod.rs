@@ -66,6 +66,7 @@ pub use attach::{
     Endpoint, Namespace, Request, attach, connect, detach, disconnect, endpoints, reserve, sweep,
 };
 pub use definition::{DEFAULT, Network, New, Pool};
+pub use elements::Settling;
 pub use lease::{Holder, Wish};
 pub use ports::{HostPort, Port, Publish};
 pub use relay::{LedBy, Relay};
