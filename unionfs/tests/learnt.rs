@@ -3,6 +3,7 @@
 //! behind the union's back, which nobody else may do.
 
 use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::XattrFlags;
@@ -10,7 +11,7 @@ use rustix::io::Errno;
 use unionfs::Union;
 use unionfs::config::{Config, UpperDirs};
 use unionfs::inode::{NodeId, ROOT};
-use unionfs::ops::{Caller, SetAttr, SetMode};
+use unionfs::ops::{Caller, SetAttr, SetId, SetMode};
 
 const CALLER: Caller = Caller { uid: 0, gid: 0, umask: 0o022 };
 const CAPABILITY: &str = "security.capability";
@@ -94,4 +95,30 @@ fn a_new_file_is_known_to_lack_what_another_could_say_it_lacks() {
     assert_eq!(size(&union, second), Ok(VALUE.len()), "remembered over a change");
     let listed = union.listxattr(second, CALLER).unwrap();
     assert_eq!(listed.split_inclusive(|&b| b == 0).count(), 2);
+}
+
+#[test]
+fn set_id_bits_are_looked_for_until_there_are_none_and_once_they_are_set() {
+    let Some(scene) = Scene::new("set-id") else { return };
+    let union = scene.union();
+    let file = node(&union, "file");
+    let write = || union.write(file, 0, b"x", SetId::Drop, CALLER).unwrap();
+    let chmod = |mode| {
+        let change = SetAttr { mode: Some(mode), ..SetAttr::default() };
+        union.setattr(file, &change, CALLER).unwrap();
+    };
+    let mode = || union.getattr(file).unwrap().perm;
+    write();
+    let behind = scene.0.join("upper/file");
+    std::fs::set_permissions(&behind, std::fs::Permissions::from_mode(0o4755)).unwrap();
+    write();
+    assert_eq!(mode(), 0o4755, "looked for again");
+    for set_id in [0o4755, 0o2755, 0o6755] {
+        chmod(set_id);
+        assert_eq!(mode(), set_id);
+        write();
+        assert_eq!(mode(), 0o755);
+        chmod(0o700);
+        write();
+    }
 }

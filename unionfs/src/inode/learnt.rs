@@ -26,6 +26,8 @@ pub enum Fact {
     Program = 32,
     /// It may not; likewise.
     NoProgram = 64,
+    /// Its mode has no set-id bits that a write would take.
+    NoSetId = 128,
 }
 
 impl Fact {
@@ -55,7 +57,7 @@ impl Moment {
     pub const BIRTH: Moment = Moment(0);
 }
 
-const FACTS: u16 = 0x7f;
+const FACTS: u16 = 0xff;
 
 impl Learnt {
     /// Whether a fact is known.
@@ -74,6 +76,13 @@ impl Learnt {
         let add = |known: u16| (known & !FACTS == since.0).then_some(known | fact as u16);
         // What is not noted is asked for once more.
         self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, add).ok();
+    }
+
+    /// Forgets one fact, which is so no more.
+    pub fn refute(&self, fact: Fact) {
+        let next = |known: u16| Some(known.wrapping_add(FACTS + 1) & !(fact as u16));
+        // This cannot fail: there always is a next.
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, next).ok();
     }
 
     /// Forgets everything, once the file is another or has another attribute.
@@ -102,5 +111,17 @@ mod tests {
         assert!(!learnt.has(Fact::NoCapability));
         learnt.note(learnt.now(), Fact::NoCapability);
         assert!(learnt.has(Fact::NoCapability));
+    }
+
+    #[test]
+    fn one_fact_is_refuted_alone() {
+        let learnt = Learnt::default();
+        let before = learnt.now();
+        learnt.note(before, Fact::NoCapability);
+        learnt.note(before, Fact::NoSetId);
+        learnt.refute(Fact::NoSetId);
+        assert!(learnt.has(Fact::NoCapability) && !learnt.has(Fact::NoSetId));
+        learnt.note(before, Fact::NoSetId);
+        assert!(!learnt.has(Fact::NoSetId), "said before it was refuted");
     }
 }

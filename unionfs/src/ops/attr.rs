@@ -10,7 +10,7 @@ use super::owner::UPPER;
 use super::{Attr, Caller, SetId, file_of};
 use crate::Union;
 use crate::error::Result;
-use crate::inode::{Access, Body, FileState, Inode, NodeId, ROOT};
+use crate::inode::{Access, Body, Fact, FileState, Inode, NodeId, ROOT};
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering;
 use crate::sys::at::{self, SetTime, Stat};
@@ -40,6 +40,9 @@ impl SetAttr {
         ids && self.mode.is_none() && self.size.is_none() && self.atime.is_none() && self.mtime.is_none()
     }
 }
+
+/// The set-user-id and the set-group-id bit of a mode.
+const SET_ID: u32 = 0o6000;
 
 /// Whether someone may be writing to the file without our knowledge.
 fn is_written_past_us(inode: &Inode) -> bool {
@@ -144,7 +147,7 @@ impl Union {
                 inode
             }
         };
-        self.with_metadata(&inode, |file| {
+        let changed = self.with_metadata(&inode, |file| {
             let target = file.target()?;
             self.change_owner(upper, target, set)?;
             if set.atime.is_some() || set.mtime.is_some() {
@@ -152,7 +155,12 @@ impl Union {
                 at::utimens(target, time(set.atime), time(set.mtime))?;
             }
             Ok(())
-        })?;
+        });
+        // Whether or not all of it could be done.
+        if set.mode.is_some_and(|mode| mode & SET_ID != 0) {
+            inode.learnt.refute(Fact::NoSetId);
+        }
+        changed?;
         let stat = self.stat(&inode)?;
         self.attr_from(&inode, &stat)
     }
@@ -166,7 +174,7 @@ impl Union {
             Some(_) => rustix::fs::ftruncate(&data.fd, size)?,
             None => at::truncate(data.fd.as_fd(), size)?,
         }
-        self.drop_set_id(data.fd.as_fd(), set.set_id, caller)
+        self.drop_set_id(inode, data.fd.as_fd(), set.set_id, caller)
     }
 
     /// Answers a change of nothing. That is `chown(-1, -1)`, which takes the
@@ -204,10 +212,12 @@ impl Union {
         stat.mode & (0o4000 | sgid)
     }
 
-    /// Takes the set-id bits of a file that was changed by someone who may not
-    /// keep them: the daemon's own privilege keeps the kernel from doing it.
+    /// Takes the set-id bits of a file, open as `file`, that was changed by someone
+    /// who may not keep them: the daemon's own privilege keeps the kernel from
+    /// doing it. The kernel says so of each write of an ordinary user's.
     pub(super) fn drop_set_id(
         &self,
+        inode: &Inode,
         file: std::os::fd::BorrowedFd<'_>,
         set_id: SetId,
         caller: Caller,
@@ -219,7 +229,14 @@ impl Union {
             // Root too, where it lacks the capability.
             SetId::Drop => Caller { uid: u32::MAX, ..caller },
         };
+        if inode.learnt.has(Fact::NoSetId) {
+            return Ok(());
+        }
+        let asked = inode.learnt.now();
         let stat = self.meant(UPPER, at::Target::Fd(file).into(), &at::stat_fd(file)?)?;
+        if stat.mode & SET_ID == 0 {
+            inode.learnt.note(asked, Fact::NoSetId);
+        }
         let dropped = self.set_id_lost(&stat, caller);
         if dropped != 0 && stat.kind() == FileType::RegularFile {
             self.own(at::Target::Fd(file), None, None, Some(stat.mode & !dropped))?;

@@ -59,7 +59,9 @@ impl Union {
         let data = self.data_to_share(&inode, access, Count::OneMore)?;
         if let OpenFor::Replacing(set_id) = purpose {
             let truncated = rustix::fs::ftruncate(&data.fd, 0).map_err(Into::into);
-            if let Err(error) = truncated.and_then(|()| self.drop_set_id(data.fd.as_fd(), set_id, caller)) {
+            if let Err(error) =
+                truncated.and_then(|()| self.drop_set_id(&inode, data.fd.as_fd(), set_id, caller))
+            {
                 self.release(id);
                 return Err(error);
             }
@@ -184,7 +186,7 @@ impl Union {
                 Err(_) => break,
             }
         }
-        self.drop_set_id(data.fd.as_fd(), privilege, caller)?;
+        self.drop_set_id(&inode, data.fd.as_fd(), privilege, caller)?;
         Ok(done)
     }
 
@@ -209,7 +211,7 @@ impl Union {
         let inode = self.inode(id)?;
         let data = self.writable_data(&inode)?;
         rustix::fs::fallocate(&data.fd, mode, offset, len)?;
-        self.drop_set_id(data.fd.as_fd(), SetId::ByCaller, caller)
+        self.drop_set_id(&inode, data.fd.as_fd(), SetId::ByCaller, caller)
     }
 
     /// Finds data or a hole.
@@ -239,12 +241,12 @@ impl Union {
         caller: Caller,
     ) -> Result<usize> {
         let (source, target) = (self.inode(from.0)?, self.inode(to.0)?);
-        let target = self.writable_data(&target)?;
+        let (target_node, target) = (&target, self.writable_data(&target)?);
         let source = self.data(&source, Access::Read)?;
         let (mut at, mut to_at) = (from.1, to.1);
         let copied =
             rustix::fs::copy_file_range(&source.fd, Some(&mut at), &target.fd, Some(&mut to_at), len)?;
-        self.drop_set_id(target.fd.as_fd(), SetId::ByCaller, caller)?;
+        self.drop_set_id(target_node, target.fd.as_fd(), SetId::ByCaller, caller)?;
         Ok(copied)
     }
 
