@@ -21,7 +21,7 @@ pub const WORKLOADS: &[Workload] = &[
     reading("data-mmap", "touch every page of a mapping of a lower file of 512 MiB, twice", mapped),
     writing(
         "data-write",
-        "write a file of 512 MiB, 128 KiB at a time; again; then 4 KiB at random places",
+        "write a file of 512 MiB, 128 KiB at a time; again; 1 MiB at a time; 4 KiB at random places",
         write,
     ),
     writing("data-append", "20,000 appends of 4 KiB to one open file", append),
@@ -96,8 +96,11 @@ fn write(stage: &mut Stage) -> io::Result<()> {
     let bytes = stage.sizes().data_bytes as usize;
     let places = Places::of(stage);
     let file = open(&stage.mount()?.join("new"), OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?;
-    for pass in ["sequential, new", "sequential, again"] {
-        stage.measure(pass, Unit::BytesPerSecond, bytes, |_| write_through(&file, bytes, &[b'x'; BLOCK]))?;
+    for (pass, length) in
+        [("sequential, new", BLOCK), ("sequential, again", BLOCK), ("sequential, 1 MiB", LARGE)]
+    {
+        let buffer = vec![b'x'; length];
+        stage.measure(pass, Unit::BytesPerSecond, bytes, |_| write_through(&file, bytes, &buffer))?;
     }
     stage
         .measure("random 4 KiB", Unit::SecondsEach, places.count, |_| write_at(&file, &places, &[b'y'; PAGE]))
