@@ -17,6 +17,10 @@ use crate::document::Descriptor;
 use crate::error::{Error, Kind, Result};
 use crate::reference::{Reference, Repository};
 
+/// From this length on a blob is sent in a request that can be gone on with, and
+/// named in another.
+const WORTH_RESUMING: u64 = 1 << 20;
+
 /// How a blob came to be in a registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pushed {
@@ -45,56 +49,51 @@ impl Client {
     /// Brings a blob into a repository: by nothing if it is there, by word of
     /// mouth if it is in `other` of the same registry, else by sending it.
     ///
-    /// `open` gives its bytes from the first on; it is called again if the
-    /// connection breaks.
+    /// `open` gives its bytes from an offset on; it is called again if the
+    /// connection breaks. What a registry says it has by then is not sent again.
     pub fn push_blob<R: Read>(
         &self,
         repository: &Repository,
         blob: &Descriptor,
         other: Option<&Repository>,
-        mut open: impl FnMut() -> Result<R>,
+        mut open: impl FnMut(u64) -> Result<R>,
     ) -> Result<Pushed> {
         if self.has_blob(repository, blob.digest)? {
             return Ok(Pushed::Present);
         }
         let endpoint = self.origin(repository.registry())?;
         let other = other.filter(|other| other.registry() == repository.registry() && *other != repository);
-        let mut session = match self.start_upload(&endpoint, repository, blob.digest, other)? {
+        let sending = Sending { client: self, endpoint: &endpoint, repository, blob };
+        let (mut session, mut at) = match self.start_upload(&endpoint, repository, blob.digest, other)? {
             Upload::Mounted => return Ok(Pushed::Mounted),
-            Upload::At(url) => url,
+            Upload::At(url) => (url, 0),
         };
-        let scope = Scope::Push(repository.clone(), None);
         let mut attempt = 0;
         loop {
-            let mut from = Exactly { from: open()?, left: blob.size, blob };
-            let url = session.with_query("digest", &blob.digest.to_string());
-            let mut request = Request::new(Method::PUT, url, scope.clone());
-            request.headers.push(("content-type", "application/octet-stream".to_owned()));
-            request.payload = Payload::Stream { len: blob.size, from: &mut from };
-            let error = match self.send(&endpoint, request) {
-                Ok(response) if response.status() == 201 => return Ok(Pushed::Sent),
-                Ok(response) => {
-                    // A token may have run out while bytes went by.
-                    let passing = is_passing(response.status().as_u16()) || response.status() == 401;
-                    let error =
-                        refusal(response, &endpoint, &format!("cannot send {} to {repository}", blob.digest));
-                    if !passing {
-                        return Err(error);
-                    }
-                    error
-                }
-                Err(error) if error.kind() != Kind::System => return Err(error),
-                Err(error) => error,
+            let from = Exactly { from: open(at)?, left: blob.size - at, blob };
+            let error = match sending.send(&session, at, from) {
+                Ok(()) => return Ok(Pushed::Sent),
+                Err(Unsent::Refused(error)) => return Err(error),
+                Err(Unsent::Lost(error)) => error,
             };
             if attempt >= self.0.config.retries {
                 return Err(error);
             }
             std::thread::sleep(self.pause(attempt));
             attempt += 1;
-            session = match self.start_upload(&endpoint, repository, blob.digest, None)? {
-                Upload::Mounted => return Ok(Pushed::Mounted),
-                Upload::At(url) => url,
-            };
+            match sending.resume(&session)? {
+                Some((url, has)) => {
+                    // A connection that got on was worth making.
+                    attempt = if has > at { 0 } else { attempt };
+                    (session, at) = (url, has);
+                }
+                // It took all of it, and only its answer was lost.
+                None if self.has_blob(repository, blob.digest)? => return Ok(Pushed::Sent),
+                None => match self.start_upload(&endpoint, repository, blob.digest, None)? {
+                    Upload::Mounted => return Ok(Pushed::Mounted),
+                    Upload::At(url) => (session, at) = (url, 0),
+                },
+            }
         }
     }
 
@@ -159,6 +158,100 @@ impl Client {
             }
             _ => Ok(digest),
         }
+    }
+}
+
+/// A blob on its way.
+struct Sending<'s> {
+    client: &'s Client,
+    endpoint: &'s Endpoint,
+    repository: &'s Repository,
+    blob: &'s Descriptor,
+}
+
+/// Why a blob is not there.
+enum Unsent {
+    /// It may be, the next time.
+    Lost(Error),
+    /// It will not be.
+    Refused(Error),
+}
+
+impl Sending<'_> {
+    /// Sends what is left: short blobs in the request that names them; long ones
+    /// in one of their own before it, of which registries keep what they got.
+    fn send<R: Read>(&self, session: &Url, at: u64, mut from: Exactly<'_, R>) -> Result<(), Unsent> {
+        let mut session = session.clone();
+        let name = |session: &Url| session.clone().with_query("digest", &self.blob.digest.to_string());
+        let left = from.left;
+        if at == 0 && left < WORTH_RESUMING {
+            let payload = Payload::Stream { len: left, from: &mut from };
+            return self.ask(Method::PUT, name(&session), at, payload, 201).map(drop);
+        }
+        if left > 0 {
+            let payload = Payload::Stream { len: left, from: &mut from };
+            let answer = self.ask(Method::PATCH, session.clone(), at, payload, 202)?;
+            if let Some(location) = header_text(&answer, header::LOCATION) {
+                session = session.join(location).map_err(Unsent::Refused)?;
+            }
+        }
+        self.ask(Method::PUT, name(&session), self.blob.size, Payload::Empty, 201).map(drop)
+    }
+
+    fn ask(
+        &self,
+        method: Method,
+        url: Url,
+        at: u64,
+        payload: Payload<'_>,
+        expected: u16,
+    ) -> Result<Response<Body>, Unsent> {
+        let mut request = Request::new(method, url, self.scope());
+        if let Payload::Stream { len, .. } = payload {
+            request.headers.push(("content-type", "application/octet-stream".to_owned()));
+            if at > 0 {
+                request.headers.push(("content-range", format!("{at}-{}", at + len - 1)));
+            }
+        }
+        request.payload = payload;
+        let response = match self.client.send(self.endpoint, request) {
+            Ok(response) => response,
+            Err(error) if error.kind() == Kind::System => return Err(Unsent::Lost(error)),
+            Err(error) => return Err(Unsent::Refused(error)),
+        };
+        let status = response.status().as_u16();
+        if status == expected {
+            return Ok(response);
+        }
+        let Sending { repository, blob, .. } = self;
+        let error = refusal(response, self.endpoint, &format!("cannot send {} to {repository}", blob.digest));
+        // A token may have run out while bytes went by; an upload that broke may be
+        // forgotten, or be at another byte than we thought.
+        match is_passing(status) || matches!(status, 401 | 404 | 416) {
+            true => Err(Unsent::Lost(error)),
+            false => Err(Unsent::Refused(error)),
+        }
+    }
+
+    /// Where an upload goes on, and how many bytes of it the registry has; `None`
+    /// if it begins anew. docker-registry before its version 3 forgets an upload
+    /// that broke off within a request.
+    fn resume(&self, session: &Url) -> Result<Option<(Url, u64)>> {
+        let response =
+            self.client.send(self.endpoint, Request::new(Method::GET, session.clone(), self.scope()))?;
+        if response.status() != 204 {
+            return Ok(None);
+        }
+        let range = header_text(&response, header::RANGE);
+        let last = range.and_then(|range| range.rsplit_once('-')?.1.parse::<u64>().ok());
+        // `0-0` is said of nothing as well as of one byte.
+        let has = last.filter(|last| *last > 0 && *last < self.blob.size).map(|last| last + 1);
+        let url = header_text(&response, header::LOCATION).map(|location| session.join(location));
+        Ok(has.zip(url.transpose()?).map(|(has, url)| (url, has)))
+    }
+
+    fn scope(&self) -> Scope {
+        Scope::Push(self.repository.clone(), None)
     }
 }
 

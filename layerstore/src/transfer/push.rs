@@ -78,7 +78,8 @@ pub fn push(
     let config = store.blob(image.id)?;
     let manifest = manifest(store, image, &config, blobs)?;
     let descriptor = Descriptor { digest: image.id, ..Descriptor::of(&manifest.config_type, &config) };
-    client.push_blob(repository, &descriptor, None, || Ok(&config[..]))?;
+    client
+        .push_blob(repository, &descriptor, None, |at| Ok(config.get(at as usize..).unwrap_or_default()))?;
     let digest = client.put_manifest(to, &manifest.media_type, &manifest.bytes)?;
     store.note_digest(image.id, repository, digest)?;
     Ok(Pushed { digest, size: manifest.bytes.len() as u64 })
@@ -132,9 +133,9 @@ fn push_layer(
     watch(diff_id, Step::Starts { total: None });
     let (file, blob) = compress(store, layer, to, how.compression)?;
     watch(diff_id, Step::Starts { total: Some(blob.size) });
-    let pushed = client.push_blob(to, &descriptor(&blob), None, || {
+    let pushed = client.push_blob(to, &descriptor(&blob), None, |at| {
         let mut file = file.try_clone()?;
-        file.seek(SeekFrom::Start(0))?;
+        file.seek(SeekFrom::Start(at))?;
         Ok(Watched { from: file, digest: diff_id, watch })
     })?;
     watch(

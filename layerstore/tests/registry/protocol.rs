@@ -324,7 +324,7 @@ fn an_upload_that_breaks_is_sent_again() {
         _ => Answer::new(200, ""),
     });
     let named = reference(&server);
-    let pushed = client().push_blob(named.repository(), &blob, None, || Ok(&layer[..])).unwrap();
+    let pushed = client().push_blob(named.repository(), &blob, None, |at| Ok(&layer[at as usize..])).unwrap();
     assert_eq!(pushed, Pushed::Sent);
     let asked = server.asked();
     let last = asked.last().unwrap();
@@ -332,9 +332,45 @@ fn an_upload_that_breaks_is_sent_again() {
 
     // A source that ends early is no blob.
     let short = &layer[..100];
-    let error = client().push_blob(named.repository(), &blob, None, || Ok(short)).unwrap_err();
+    let error = client().push_blob(named.repository(), &blob, None, |_| Ok(short)).unwrap_err();
     assert_eq!(error.kind(), Kind::Corrupt);
     assert!(error.message().ends_with("ends after 100 of 50000 bytes"), "{error}");
+}
+
+/// A registry that says what it has gets the rest, and not again what it has.
+#[test]
+fn an_upload_goes_on_where_it_broke() {
+    let layer = noise(2 << 20);
+    let blob = Descriptor::of(media::OCI_LAYER, &layer);
+    let mut has: Vec<u8> = Vec::new();
+    let mut requests = 0;
+    let (told, digest) = (Arc::new(Mutex::new(Vec::new())), blob.digest);
+    let tell = told.clone();
+    let server = Server::start(move |asked| match &*asked.method {
+        "HEAD" => Answer::new(404, ""),
+        "POST" => Answer::new(202, "").header("Location", "/up?at=0"),
+        "GET" if asked.path.starts_with("/up") => Answer::new(204, "")
+            .header("Location", format!("/up?at={}", has.len()))
+            .header("Range", format!("0-{}", has.len() - 1)),
+        "PATCH" => {
+            requests += 1;
+            assert_eq!(asked.path, format!("/up?at={}", has.len()), "the session is the last that was told");
+            tell.lock().unwrap().push(asked.header("content-range").map(str::to_owned));
+            // Two of three get lost, after some of them.
+            let len = if requests < 3 { 700_000 } else { asked.body.len() };
+            has.extend(&asked.body[..len]);
+            let answer = Answer::new(if requests < 3 { 502 } else { 202 }, "");
+            answer.header("Location", format!("/up?at={}", has.len()))
+        }
+        "PUT" => Answer::new(if Digest::of(&has) == digest { 201 } else { 400 }, ""),
+        _ => Answer::new(200, ""),
+    });
+    let named = reference(&server);
+    let open = |at| Ok(&layer[at as usize..]);
+    assert_eq!(client().push_blob(named.repository(), &blob, None, open).unwrap(), Pushed::Sent);
+    let ranges = [None, Some("700000-2097151".to_owned()), Some("1400000-2097151".to_owned())];
+    assert_eq!(*told.lock().unwrap(), ranges);
+    assert_eq!(server.asked().last().unwrap().path, format!("/up?at=2097152&digest={}", blob.digest));
 }
 
 #[test]

@@ -23,7 +23,7 @@ fn push(client: &Client, sample: &Sample, reference: &Reference) {
     for (blob, bytes) in
         [(&sample.manifest.config, &sample.config), (&sample.manifest.layers[0], &sample.layer)]
     {
-        client.push_blob(repository, blob, None, || Ok(&bytes[..])).unwrap();
+        client.push_blob(repository, blob, None, |at| Ok(&bytes[at as usize..])).unwrap();
     }
     let digest = client.put_manifest(reference, media::OCI_MANIFEST, &sample.bytes).unwrap();
     assert_eq!(digest, Digest::of(&sample.bytes));
@@ -46,7 +46,7 @@ fn what_is_pushed_is_pulled() {
 
     assert_eq!(client.resolve(&reference).unwrap(), None);
     assert!(!client.has_blob(repository, layer.digest).unwrap());
-    let open = || Ok(&sample.layer[..]);
+    let open = |at| Ok(&sample.layer[at as usize..]);
     assert_eq!(client.push_blob(repository, layer, None, open).unwrap(), Pushed::Sent);
     assert_eq!(client.push_blob(repository, layer, None, open).unwrap(), Pushed::Present);
     push(&client, &sample, &reference);
@@ -60,7 +60,7 @@ fn what_is_pushed_is_pulled() {
     assert_eq!(read_blob(&client, repository, layer, layer.size), b"");
 
     let other = Repository::parse(&format!("{}/other", registry.host)).unwrap();
-    let never = || -> layerstore::Result<&[u8]> { panic!("it is there to be mounted") };
+    let never = |_| -> layerstore::Result<&[u8]> { panic!("it is there to be mounted") };
     assert_eq!(client.push_blob(&other, layer, Some(repository), never).unwrap(), Pushed::Mounted);
     assert!(client.mount_blob(&other, sample.manifest.config.digest, repository).unwrap());
     assert!(client.has_blob(&other, layer.digest).unwrap());
@@ -203,7 +203,7 @@ fn threads_share_a_client() {
         for layer in &layers {
             scope.spawn(|| {
                 let blob = Descriptor::of(media::OCI_LAYER, layer);
-                client.push_blob(named.repository(), &blob, None, || Ok(&layer[..])).unwrap();
+                client.push_blob(named.repository(), &blob, None, |at| Ok(&layer[at as usize..])).unwrap();
                 assert_eq!(read_blob(&client, named.repository(), &blob, 0), *layer);
             });
         }

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read;
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 use layerstore::digest::Digest;
 use layerstore::document::{Compression, ImageConfig, Platform, RootFs};
@@ -222,6 +225,64 @@ fn bytes_that_were_changed_on_the_registry_are_refused() {
     assert!(matches!(error.kind(), Kind::Corrupt | Kind::Invalid | Kind::System), "{error}");
     assert!(error.message().contains("layer sha256:"), "{error}");
     is_clean(&to);
+}
+
+/// Before a server, on a port of its own: cuts each of the first connections once
+/// this many bytes have gone to the server, which are some of a layer.
+struct Cutting {
+    host: String,
+    cut: Arc<AtomicUsize>,
+}
+
+const CUT_AFTER: usize = 400_000;
+
+impl Cutting {
+    fn start(server: &str, times: usize) -> Cutting {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (host, server) = (listener.local_addr().unwrap().to_string(), server.to_owned());
+        let cut = Arc::new(AtomicUsize::new(0));
+        let done = cut.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let (client, server) = (client.unwrap(), TcpStream::connect(&server).unwrap());
+                let (mut answers, mut back) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+                std::thread::spawn(move || std::io::copy(&mut answers, &mut back).ok());
+                let done = done.clone();
+                std::thread::spawn(move || {
+                    let (mut from, mut to) = (&client, &server);
+                    std::io::copy(&mut from.take(CUT_AFTER as u64), &mut to).ok();
+                    let mut next = [0];
+                    if from.read(&mut next).is_ok_and(|read| read > 0) {
+                        let is_cut =
+                            done.fetch_update(Relaxed, Relaxed, |cut| (cut < times).then_some(cut + 1));
+                        if is_cut.is_err() {
+                            std::io::Write::write_all(&mut to, &next).ok();
+                            std::io::copy(&mut from, &mut to).ok();
+                        }
+                    }
+                    client.shutdown(Shutdown::Both).ok();
+                    server.shutdown(Shutdown::Both).ok();
+                });
+            }
+        });
+        Cutting { host, cut }
+    }
+}
+
+#[test]
+fn a_push_gets_over_connections_that_are_cut() {
+    let Some(registry) = Registry::start(Access::Open) else { return };
+    let cutting = Cutting::start(&registry.host, 3);
+    let scratch = Scratch::new();
+    let (from, to) = (store(&scratch, "from"), store(&scratch, "to"));
+    let original = image(&from, 4);
+    let through = Reference::parse(&format!("{}/app:1", cutting.host)).unwrap();
+    let pushed = push(&from, &client(), &original, &through, Pushing::default(), &|_, _| {}).unwrap();
+    assert_eq!(cutting.cut.load(Relaxed), 3);
+    let name = reference(&registry, "app:1");
+    let pulled = pull(&to, &client(), &name, &Platform::host(), &|_, _| {}).unwrap();
+    assert_eq!((pulled.id, pulled.digest), (original.id, pushed.digest));
+    assert_eq!(to.fsck(Repair::No).unwrap(), []);
 }
 
 fn data_files(dir: &Path, found: &mut Vec<std::path::PathBuf>) {
