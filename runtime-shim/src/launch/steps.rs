@@ -24,7 +24,7 @@ use crate::bundle::{Linux, Spec};
 use crate::failure::{Context, Failure, Result};
 use crate::sys::mounts::{Reach, set_attributes};
 use crate::sys::process::unshare;
-use crate::sys::{Namespaces, SignalSet};
+use crate::sys::{self, Namespaces, SignalSet};
 
 /// All that the process is made with.
 pub struct Container<'a> {
@@ -86,6 +86,7 @@ impl Container<'_> {
         self.take_late_namespaces()?;
         kernel::set_names(self.spec)?;
         kernel::set_parameters(self.linux)?;
+        self.raise_loopback()?;
         self.leave_hosts_mounts()?;
         self.place_root()?;
         self.make_mounts()?;
@@ -154,6 +155,14 @@ impl Container<'_> {
         }
         kernel::set_clocks(self.linux)?;
         set_dumpable_behavior(DumpableBehavior::NotDumpable).context(context)
+    }
+
+    /// All that a new network namespace has, and down at first.
+    fn raise_loopback(&self) -> Result<()> {
+        match self.plan.new.contains(Namespaces::NETWORK) {
+            true => sys::raise_loopback().context(|| "cannot bring the container's loopback up".to_string()),
+            false => Ok(()),
+        }
     }
 
     /// Nothing that is mounted from here on is seen outside.

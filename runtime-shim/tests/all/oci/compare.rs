@@ -9,9 +9,10 @@ use crate::setup::{stderr, stdout};
 const PROBE: &str = "\
 grep -E '^(Cap|NoNew|Seccomp:|Umask|Uid|Gid|Groups)' /proc/self/status; \
 cat /proc/self/limits; cat /proc/self/oom_score_adj; env | sort; pwd; umask; hostname; id; ls /proc/self/fd | wc -l; \
+for fd in 0 1 2; do readlink /proc/self/fd/$fd | sed 's/[0-9]*//g'; done; \
 cat /proc/self/uid_map; cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shmmax; \
 ls -lan /dev | awk '{print $1, $3, $4, $5, $6, $NF}' | grep -v -e kcore -e core -e ' \\.$'; ls -la /proc/keys | awk '{print $1,$5,$6}'; \
-ls -A /sys/firmware | wc -l; echo x 2>/dev/null > /proc/sys/kernel/hostname || echo refused; \
+ifconfig lo | grep -c -e ' UP ' -e 127.0.0.1; ls -A /sys/firmware | wc -l; echo x 2>/dev/null > /proc/sys/kernel/hostname || echo refused; \
 for n in net ipc uts mnt pid user cgroup; do readlink /proc/self/ns/$n | grep -q . && echo $n; done";
 
 /// Mounts by destination, with all options but those that tell of cgroups, or
@@ -153,6 +154,37 @@ fn namespaces_that_are_not_named_are_shared() {
     let host = std::fs::read_link("/proc/self/ns/net").unwrap();
     let output = bundle.run(Runtime::Ours);
     assert!(stdout(&output).contains(host.to_str().unwrap()), "{}", stdout(&output));
+}
+
+#[test]
+fn system_calls_are_filtered_the_same() {
+    let Some(mut bundle) = Bundle::new("filtered") else { return };
+    let of_unix_sockets = json!([{ "index": 0, "value": 1, "op": "SCMP_CMP_EQ" }]);
+    bundle.config["linux"]["seccomp"] = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+        "syscalls": [
+            { "names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28 },
+            { "names": ["sethostname", "no_such_call"], "action": "SCMP_ACT_ERRNO" },
+            { "names": ["socket"], "action": "SCMP_ACT_ERRNO", "errnoRet": 97, "args": of_unix_sockets },
+            { "names": ["chroot"], "action": "SCMP_ACT_KILL_PROCESS" },
+        ],
+    });
+    let line = "exec 2>&1; grep -E '^(Seccomp:|NoNew|Cap)' /proc/self/status; mkdir /tmp/a; hostname b; \
+                logger c; echo $?; ifconfig lo > /dev/null; echo $?; chroot / true; echo $?";
+    for (none_new, code) in [(true, 0), (false, 0)] {
+        bundle.config["process"]["noNewPrivileges"] = json!(none_new);
+        bundle.line(line);
+        same(&bundle, "filtered");
+        let ours = bundle.run(Runtime::Ours);
+        assert_eq!(ours.status.code(), Some(code));
+        let said = stdout(&ours);
+        for word in
+            ["Seccomp:\t2\n", "'/tmp/a': No space left on device\n", "Operation not permitted\n", "\n159\n"]
+        {
+            assert!(said.contains(word), "{word}: {said}");
+        }
+    }
 }
 
 #[test]
