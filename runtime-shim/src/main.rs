@@ -25,6 +25,7 @@ mod monitor;
 mod mounting;
 mod network;
 mod output;
+mod random;
 mod reach;
 mod record;
 mod removal;

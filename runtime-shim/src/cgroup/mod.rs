@@ -45,7 +45,7 @@ mod hierarchy;
 mod limit;
 mod plan;
 mod processes;
-mod quantity;
+pub mod quantity;
 mod stats;
 mod survey;
 mod v1;

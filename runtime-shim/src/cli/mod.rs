@@ -7,6 +7,7 @@
 mod ask;
 mod container;
 mod document;
+mod filter;
 mod image;
 mod inspect;
 mod network;

@@ -14,6 +14,7 @@
 //!         copied              once those are there
 //!         etc/                its hosts, hostname and resolv.conf
 //!         log                 what it printed (see `monitor::log`); log.1 is older
+//!         monitor.log         what its monitor had to say; monitor.log.1 is older
 //!         control             the monitor's socket
 //! ```
 //! A record says what was meant to be; the lock `alive` says whether it is. A
@@ -33,15 +34,15 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 
-use rustix::rand::{GetRandomFlags, getrandom};
-
 pub use directory::{Container, Locked};
+pub use name::is_name;
 pub use record::{
     Config, Driver, FILE, Further, ImageRef, Lifetime, Mode, Record, Restart, RestartPolicy, Status, Stdin,
     Wish,
 };
 
 use crate::failure::{Context, Failure, Result};
+use crate::random;
 
 /// All containers of a store.
 pub struct Containers {
@@ -65,7 +66,7 @@ impl Containers {
         if !record.name.is_empty() {
             name::check(&record.name)?;
         }
-        record.id = new_id()?;
+        record.id = random::id()?;
         let dir = self.dir.join(&record.id);
         let context = || format!("cannot make {}", dir.display());
         fs::DirBuilder::new().mode(0o700).create(&dir).context(context)?;
@@ -240,20 +241,6 @@ const ID_LENGTH: usize = 64;
 
 fn is_digit_of_id(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'a'..=b'f')
-}
-
-/// 64 hexadecimal digits, as docker's.
-pub fn new_id() -> Result<String> {
-    let mut bytes = [0; ID_LENGTH / 2];
-    random(&mut bytes)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// Bytes that nobody can guess.
-fn random(bytes: &mut [u8]) -> Result<()> {
-    getrandom(bytes, GetRandomFlags::empty())
-        .context(|| "cannot get random bytes".to_owned())
-        .map(|_count| ())
 }
 
 /// What is wanted is that it is gone.

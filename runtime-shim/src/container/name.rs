@@ -1,14 +1,20 @@
 //! Names of containers: which are allowed, and ones for those who choose none.
 
-use crate::failure::{Failure, OURS, Result};
+use crate::failure::{Context, Failure, OURS, Result};
+use crate::random;
 
-/// A name that docker would take.
-pub fn check(name: &str) -> Result<()> {
-    let mut bytes = name.bytes();
+/// Whether docker would take this as the name of a container or a volume: two
+/// characters at least, a file's name at most.
+pub fn is_name(text: &str) -> bool {
+    let mut bytes = text.bytes();
     let first = bytes.next().is_some_and(|byte| byte.is_ascii_alphanumeric());
     let more = bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'));
-    // Two characters at least, as docker has it; a file's name at most.
-    if first && more && (2..=200).contains(&name.len()) {
+    first && more && (2..=200).contains(&text.len())
+}
+
+/// Refuses what is none.
+pub fn check(name: &str) -> Result<()> {
+    if is_name(name) {
         return Ok(());
     }
     Err(Failure::as_docker(format!(
@@ -35,9 +41,7 @@ const RIGHT: [&str; 48] = [
 
 /// Two words at random; from the third attempt on with a number.
 pub fn random(attempt: u32) -> Result<String> {
-    let mut bytes = [0; 4];
-    super::random(&mut bytes)?;
-    let [left, right, high, low] = bytes;
+    let [left, right, high, low] = random::bytes().context(|| "cannot make up a name".to_owned())?;
     let pick = |words: &[&'static str], byte: u8| {
         words.get(usize::from(byte) % words.len().max(1)).copied().unwrap_or("plain")
     };

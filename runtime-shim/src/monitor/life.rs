@@ -29,6 +29,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A container that ran so long is well: its next pause is the first again.
 const WELL: Duration = Duration::from_secs(10);
+/// The monitor's own words are kept in a file of so many bytes, and the one before.
+const LONGEST_WORDS: u64 = 64 << 10;
 /// How long the root's server may take to end once nobody uses it any more.
 const SERVER_GRACE: Duration = Duration::from_secs(30);
 
@@ -161,6 +163,10 @@ impl Life<'_> {
     fn take_leave(&self) -> Result<()> {
         let path = self.container.dir().join("monitor.log");
         let context = || format!("cannot open {}", path.display());
+        // It tells of the last start at least, and does not grow from one to the next.
+        if std::fs::metadata(&path).is_ok_and(|file| file.len() > LONGEST_WORDS) {
+            std::fs::rename(&path, path.with_extension("log.1")).context(context)?;
+        }
         let file = File::options().create(true).append(true).open(&path).context(context)?;
         rustix::stdio::dup2_stderr(&file).context(context)
     }
@@ -276,6 +282,7 @@ impl Life<'_> {
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
             let locked = self.container.lock()?;
+            self.take_leave()?;
             running = match self.start(&locked, rootfs, reserved, None) {
                 Ok(running) => running,
                 Err(failure) => {

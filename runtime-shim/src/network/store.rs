@@ -19,8 +19,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, flock, openat, renameat_with};
-use rustix::io::{Errno, retry_on_intr};
-use rustix::rand::{GetRandomFlags, getrandom};
+use rustix::io::retry_on_intr;
 
 use super::bridge;
 use super::definition::{BRIDGE_PREFIX, DEFAULT, Network, New, check_name, check_options, is_name};
@@ -30,6 +29,7 @@ use super::pool;
 use super::subnet::Subnet;
 use crate::failure::{Context, Failure, Result};
 use crate::output::time;
+use crate::random;
 
 /// Words for what is no network of ours.
 const RESERVED: [&str; 3] = ["host", "none", "container"];
@@ -256,7 +256,7 @@ impl Networks {
         let routes = links.routes().context(|| "cannot ask for the host's routes".to_owned())?;
         let (subnets, bridge) = (pool::choose(&new, &others, &routes)?, free_bridge(&others, &mut links)?);
         let network = Network {
-            id: random_id()?,
+            id: random::id()?,
             created: time::now_in_documents(),
             driver: "bridge".to_owned(),
             ipv6: subnets.iter().any(|pool| !pool.subnet.is_ipv4()),
@@ -347,25 +347,10 @@ fn free_bridge(others: &[Network], links: &mut Links) -> Result<String> {
         .ok_or_else(|| Failure::failed("cannot make another network: all names of bridges are in use"))
 }
 
-/// Random bytes of the kernel's.
-pub fn random<const N: usize>() -> Result<[u8; N], Errno> {
-    let mut bytes = [0; N];
-    let mut filled = 0;
-    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        filled += retry_on_intr(|| getrandom(&mut *rest, GetRandomFlags::empty()))?;
-    }
-    Ok(bytes)
-}
-
-fn random_id() -> Result<String> {
-    let bytes = random::<32>().context(|| "cannot make an id".to_owned())?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
 /// A /64 of RFC 4193's, which nobody else is likely to have.
 pub fn random_ula() -> Result<Subnet> {
     let [a, b, c, d, e, f, g] =
-        random::<7>().context(|| "cannot make up a network".to_owned())?.map(u16::from);
+        random::bytes::<7>().context(|| "cannot make up a network".to_owned())?.map(u16::from);
     let address = Ipv6Addr::new(0xfd00 | a, b << 8 | c, d << 8 | e, f << 8 | g, 0, 0, 0, 0);
     Ok(Subnet::new(address.into(), 64))
 }
@@ -376,7 +361,7 @@ mod tests {
 
     /// Networks in a directory that goes with the test.
     fn in_a_store(test: impl FnOnce(&Networks)) {
-        let [unique] = random::<1>().unwrap();
+        let [unique] = random::bytes::<1>().unwrap();
         let dir = std::env::temp_dir().join(format!("runion-store-{}-{unique}", std::process::id()));
         test(&Networks::open(&dir).unwrap());
         fs::remove_dir_all(&dir).unwrap();

@@ -206,7 +206,7 @@ fn long(text: &str) -> Result<Wish> {
                 }
             }
             "volume-nocopy" => fill = !is_on,
-            "tmpfs-size" => data.push(format!("size={}", super::flags::bytes(value, "mount")?)),
+            "tmpfs-size" => data.push(format!("size={}", super::words::bytes(value, "mount")?)),
             "tmpfs-mode" => data.push(format!("mode={value}")),
             "consistency" | "volume-driver"
                 if matches!(value, "" | "local" | "default" | "consistent" | "cached" | "delegated") => {}

@@ -27,7 +27,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::Mount;
-use crate::container::{Containers, Record, Wish, absent_is_fine};
+use crate::container::{Containers, Record, Wish, absent_is_fine, is_name};
 use crate::events;
 use crate::failure::{Context, Failure, OURS, Result};
 use crate::output::time;
@@ -76,10 +76,7 @@ const FILE: &str = "volume.json";
 
 /// A name that docker would take.
 pub fn check_name(name: &str) -> Result<()> {
-    let mut bytes = name.bytes();
-    let first = bytes.next().is_some_and(|byte| byte.is_ascii_alphanumeric());
-    let more = bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'));
-    if first && more && (2..=200).contains(&name.len()) {
+    if is_name(name) {
         return Ok(());
     }
     Err(Failure::as_docker(format!(

@@ -16,15 +16,16 @@ use super::find;
 use crate::attach::{self, Ended, Keys};
 use crate::bundle::{Process, Spec};
 use crate::cgroup::Group;
-use crate::container::{Container, Record, Status, Stdin, new_id};
+use crate::container::{Container, Record, Status, Stdin};
 use crate::events;
 use crate::failure::{Context, Failure, Result};
 use crate::launch::{self, Join, OnDeath, Stdio, Target};
 use crate::monitor::{Held, Pump};
+use crate::random;
 use crate::reach::{View, reach};
 use crate::settle;
 use crate::spec::user::Account;
-use crate::spec::{capabilities, flags, user};
+use crate::spec::{capabilities, environment, user};
 use crate::sys::{self, Namespaces, Side};
 
 /// Run a command in a container that runs
@@ -94,7 +95,7 @@ impl Exec {
         let (container, record) = find::container(store, &self.container)?;
         let inside = Inside::of(&container, &record)?;
         let process = self.process(&container, &record, &inside)?;
-        let (words, id) = (self.command.join(" "), new_id()?);
+        let (words, id) = (self.command.join(" "), random::id()?);
         let tell = |action: &str, more: events::Attributes<'_>| {
             let more = [&[("execID", id.as_str())][..], more].concat();
             events::of_container(store.root(), &record, action, &more);
@@ -121,7 +122,7 @@ impl Exec {
             cwd: self.workdir.as_ref().map_or(own.cwd.clone(), |dir| own.cwd.join(dir)),
             ..own
         };
-        flags::add_environment(&mut process.env, &self.env_file, &self.env)?;
+        environment::add(&mut process.env, &self.env_file, &self.env)?;
         let name = self.user.as_deref().unwrap_or(&record.config.user);
         let account = inside.account(container, name, &record.config.groups)?;
         if self.user.is_some() {

@@ -6,6 +6,7 @@ use clap::Args;
 use layerstore::store::{Image, Store};
 use serde_json::{Value, json};
 
+use crate::cli::filter::{Label, Wanted};
 use crate::cli::image::find::Layers;
 use crate::cli::{image, space};
 use crate::container::{Containers, Record, Status, Wish};
@@ -267,10 +268,7 @@ fn holds(record: &Record, key: &str, value: &str) -> bool {
         "name" => record.name.contains(value.trim_start_matches('/')),
         "status" => record.state.status.word() == value,
         "exited" => record.state.status == Status::Exited && record.state.exit_code.to_string() == value,
-        "label" => match value.split_once('=') {
-            Some((key, value)) => record.config.labels.get(key).is_some_and(|known| known == value),
-            None => record.config.labels.contains_key(value),
-        },
+        "label" => Label::new(value, Wanted::Yes).fits(&record.config.labels),
         "volume" => record.config.mounts.iter().any(|wish| match wish {
             Wish::Volume { name, destination, .. } => name == value || destination.as_os_str() == value,
             Wish::Mount(mount) => {

@@ -11,11 +11,12 @@ use layerstore::store::{Image, Store};
 use layerstore::transfer;
 
 use crate::cli::image::{find, remote};
-use crate::container::{Config, Container, Containers, ImageRef, Record, Wish, new_id};
+use crate::container::{Config, Container, Containers, ImageRef, Record, Wish};
 use crate::events;
 use crate::failure::{Context, Failure, OURS, Result};
 use crate::output::progress::{Direction, Progress};
 use crate::output::time;
+use crate::random;
 use crate::rootfs;
 use crate::spec::flags::{Flags, Pull};
 use crate::spec::{mount, user, userns};
@@ -141,7 +142,7 @@ fn make_volumes(store: &Store, config: &mut Config) -> Result<()> {
     for wish in &mut config.mounts {
         let Wish::Volume { name, anonymous, .. } = wish else { continue };
         if name.is_empty() {
-            *name = new_id()?;
+            *name = random::id()?;
         }
         volumes.create(&Volume { name: name.clone(), anonymous: *anonymous, ..Volume::default() })?;
     }

@@ -9,7 +9,6 @@ use crate::cgroup::{Group, flags::Limits};
 use crate::container::{Container, Lifetime, Record, Restart, RestartPolicy, Status};
 use crate::events;
 use crate::failure::{Context, Failure, Result, say};
-use crate::spec::flags::restart_policy;
 
 /// Give containers other limits, running or not, or another restart policy
 #[derive(Args)]
@@ -33,7 +32,7 @@ impl Update {
             return Err(Failure::as_docker("you must provide one or more flags when using this command"));
         }
         let changes = self.limits.changes().map_err(|failure| failure.code(crate::failure::FAILED))?;
-        let restart = self.restart.as_deref().map(restart_policy).transpose()?;
+        let restart = self.restart.as_deref().map(crate::spec::words::restart).transpose()?;
         find::each(&self.containers, |text| {
             let (container, _) = find::container(store, text)?;
             update(&container, &changes, restart)

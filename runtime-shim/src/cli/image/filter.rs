@@ -1,12 +1,11 @@
 //! `--filter`: which images are meant.
 
-use std::collections::BTreeMap;
-
 use layerstore::document::ImageConfig;
 use layerstore::reference::Reference;
 use layerstore::store::{Image, Store};
 
 use super::find;
+use crate::cli::filter::Label;
 use crate::failure::{Failure, Result};
 use crate::output::time;
 
@@ -21,20 +20,6 @@ pub struct Filter {
     before: Option<i64>,
     /// Made after it.
     since: Option<i64>,
-}
-
-/// A label, and perhaps its value.
-struct Label {
-    key: String,
-    value: Option<String>,
-    wanted: Wanted,
-}
-
-/// Whether images have it, or lack it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Wanted {
-    Yes,
-    No,
 }
 
 /// An image with what filters look at.
@@ -104,15 +89,7 @@ impl Filter {
                     }
                 });
             }
-            "label" | "label!" => {
-                // `label!=x` is `label!` and `x`.
-                let wanted = if key == "label" { Wanted::Yes } else { Wanted::No };
-                let (key, value) = match value.split_once('=') {
-                    Some((key, value)) => (key, Some(value.to_owned())),
-                    None => (value, None),
-                };
-                self.labels.push(Label { key: key.to_owned(), value, wanted });
-            }
+            "label" | "label!" => self.labels.extend(Label::of(key, value)),
             "reference" => self.references.push(value.to_owned()),
             "before" => self.before = earliest(self.before, made(store, value)?),
             "since" => self.since = Some(self.since.unwrap_or(i64::MIN).max(made(store, value)?)),
@@ -156,14 +133,6 @@ impl Filter {
             matches(pattern.as_bytes(), whole.as_bytes())
                 || matches(pattern.as_bytes(), repository.as_bytes())
         })
-    }
-}
-
-impl Label {
-    fn fits(&self, labels: &BTreeMap<String, String>) -> bool {
-        let found = labels.get(&self.key);
-        let is_there = found.is_some_and(|found| self.value.as_ref().is_none_or(|value| value == found));
-        is_there == (self.wanted == Wanted::Yes)
     }
 }
 

@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::cli::filter::{Label, Wanted};
 use crate::failure::{Failure, Result};
 use crate::network::{Network, Networks};
 use crate::output::Format;
@@ -99,10 +100,7 @@ impl List {
                 Some(("type", "custom")) => !is_built_in(network),
                 Some(("dangling", "true")) => !is_used && !is_built_in(network),
                 Some(("dangling", "false")) => is_used || is_built_in(network),
-                Some(("label", label)) => match label.split_once('=') {
-                    Some((key, value)) => network.labels.get(key).is_some_and(|known| known == value),
-                    None => network.labels.contains_key(label),
-                },
+                Some(("label", label)) => Label::new(label, Wanted::Yes).fits(&network.labels),
                 _ => return Err(Failure::as_docker(format!("Invalid filter '{filter}'"))),
             };
             if !holds {

@@ -5,11 +5,12 @@ use layerstore::store::Store;
 
 use super::tell;
 use crate::cli::ask;
+use crate::cli::filter::Pruned;
 use crate::container::Containers;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::monitor::where_bridges_are;
 use crate::network::{self, Network, Networks};
-use crate::output::{self, time};
+use crate::output;
 use crate::settle;
 
 /// Remove all networks that no container is on
@@ -28,27 +29,20 @@ pub struct Prune {
 impl Prune {
     /// Asks, removes, and says what.
     pub fn run(self, store: &Store) -> Result<u8> {
-        check(&self.filter)?;
+        let filter = Pruned::parse(&self.filter)?;
         if !self.force && !ask::whether("all custom networks not used by at least one container")? {
             return Ok(0);
         }
-        output::print(&prune(store, &self.filter)?)?;
+        output::print(&prune(store, &filter)?)?;
         Ok(0)
     }
 }
 
-/// Whether these are filters of networks to prune.
-pub fn check(filters: &[String]) -> Result<()> {
-    filters.iter().try_for_each(|filter| means(filter, None, time::now()).map(drop))
-}
-
 /// Removes networks that no container is on; gives docker's words about them.
-pub fn prune(store: &Store, filters: &[String]) -> Result<String> {
-    let now = time::now();
+pub fn prune(store: &Store, filter: &Pruned) -> Result<String> {
     let networks = Networks::open(store.root())?;
     sweep(store, &networks)?;
-    let chosen =
-        |network: &Network| filters.iter().all(|filter| means(filter, Some(network), now).unwrap_or(false));
+    let chosen = |network: &Network| filter.means(&network.created, &network.labels);
     let before = networks.existing()?;
     where_bridges_are(&networks, || networks.prune(&chosen).map(drop))?;
     let after = networks.existing()?;
@@ -70,24 +64,6 @@ pub fn prune(store: &Store, filters: &[String]) -> Result<String> {
         true => names,
         false => format!("Deleted Networks:\n{names}\n"),
     })
-}
-
-/// Whether a filter holds; without a network, whether it is one.
-fn means(filter: &str, network: Option<&Network>, now: i64) -> Result<bool> {
-    let has = |network: &Network, label: &str| match label.split_once('=') {
-        Some((key, value)) => network.labels.get(key).is_some_and(|known| known == value),
-        None => network.labels.contains_key(label),
-    };
-    match filter.split_once('=') {
-        Some(("until", moment)) => {
-            let moment = time::moment(moment, now)?;
-            let created = network.and_then(|network| time::parse(Some(&network.created)));
-            Ok(created.is_some_and(|created| created < moment))
-        }
-        Some(("label", label)) => Ok(network.is_some_and(|network| has(network, label))),
-        Some(("label!", label)) => Ok(network.is_some_and(|network| !has(network, label))),
-        _ => Err(Failure::as_docker(format!("Invalid filter '{filter}'"))),
-    }
 }
 
 /// Takes containers that are gone off their networks.

@@ -3,6 +3,7 @@
 use clap::Args;
 use layerstore::store::Store;
 
+use crate::cli::filter::Pruned;
 use crate::cli::{ask, container, image, network, volume};
 use crate::failure::{Failure, Result};
 use crate::output::{self, size};
@@ -35,15 +36,14 @@ impl Prune {
         if self.volumes && self.filter.iter().any(|filter| filter.starts_with("until=")) {
             return Err(Failure::as_docker("The \"until\" filter is not supported with \"--volumes\""));
         }
-        let of_containers = container::prune::filters(&self.filter)?;
+        let pruned = Pruned::parse(&self.filter)?;
         let of_images = image::prune::filter(store, &self.filter)?;
-        network::prune::check(&self.filter)?;
         if !self.force && !ask::whether_all(&self.what())? {
             return output::print("Total reclaimed space: 0B\n").map(|()| 0);
         }
-        let (said, mut bytes) = container::prune::prune(store, &of_containers)?;
+        let (said, mut bytes) = container::prune::prune(store, &pruned)?;
         output::print(&said)?;
-        output::print(&network::prune::prune(store, &self.filter)?)?;
+        output::print(&network::prune::prune(store, &pruned)?)?;
         if self.volumes {
             let filter = volume::prune::filter(&self.filter)?;
             let (said, more) = volume::prune::prune(&Volumes::open(store.root()), &filter, false)?;

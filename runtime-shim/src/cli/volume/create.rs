@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 
-use crate::container::new_id;
 use crate::failure::{Failure, Result};
 use crate::output;
+use crate::random;
 use crate::volume::{Volume, Volumes};
 
 /// Make a volume
@@ -45,7 +45,7 @@ impl Create {
         let anonymous = self.name.as_deref().is_none_or(str::is_empty);
         let name = match self.name.filter(|name| !name.is_empty()) {
             Some(name) => name,
-            None => new_id()?,
+            None => random::id()?,
         };
         let labels = self.label.iter().map(|label| pair(label)).collect();
         let options = self.options.iter().map(|option| match option.contains('=') {

@@ -1,7 +1,6 @@
 //! `--filter`: which volumes are meant.
 
-use std::collections::BTreeMap;
-
+use crate::cli::filter::Label;
 use crate::failure::{Failure, Result};
 use crate::volume::Volume;
 
@@ -18,7 +17,6 @@ impl Filter {
             let (key, value) = condition.split_once('=').ok_or_else(|| {
                 Failure::failed(format!("the filter {condition:?} is not of the form key=value"))
             })?;
-            // `label!=x` is `label!` and `x`.
             let is_known = known.contains(&key) && (key != "dangling" || truth(value).is_some());
             if !is_known {
                 return Err(Failure::as_docker(format!("Invalid filter '{condition}'"))
@@ -37,9 +35,7 @@ impl Filter {
             && self.conditions.iter().all(|(key, value)| match key.as_str() {
                 "dangling" => truth(value) == Some(!is_used),
                 "driver" => value == "local",
-                "label" => has(&volume.labels, value),
-                "label!" => !has(&volume.labels, value),
-                _ => true,
+                key => Label::of(key, value).is_none_or(|label| label.fits(&volume.labels)),
             })
     }
 }
@@ -49,12 +45,5 @@ fn truth(text: &str) -> Option<bool> {
         "true" | "1" => Some(true),
         "false" | "0" => Some(false),
         _ => None,
-    }
-}
-
-fn has(labels: &BTreeMap<String, String>, wanted: &str) -> bool {
-    match wanted.split_once('=') {
-        Some((key, value)) => labels.get(key).is_some_and(|known| known == value),
-        None => labels.contains_key(wanted),
     }
 }

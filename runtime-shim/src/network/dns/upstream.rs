@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use super::message::{Question, renumber};
-use crate::network::store::random;
+use crate::random;
 
 /// How long a server is waited for before the next is asked.
 const PATIENCE: Duration = Duration::from_millis(1500);
@@ -41,7 +41,7 @@ impl Pending {
         message: &[u8],
         servers: Vec<SocketAddr>,
     ) -> io::Result<Pending> {
-        let (id, now) = (random()?, Instant::now());
+        let (id, now) = (random::bytes()?, Instant::now());
         let first = servers.first().copied().ok_or(io::ErrorKind::NotFound)?;
         let mut pending = Pending {
             client,
@@ -89,7 +89,7 @@ impl Pending {
             let server = self.servers.get(self.next % self.servers.len()).copied();
             let server = server.ok_or(io::ErrorKind::NotFound)?;
             self.next += 1;
-            self.id = random()?;
+            self.id = random::bytes()?;
             renumber(&mut self.message, self.id);
             // One that cannot be reached at all fails here; the next may not.
             let sent = socket_for(server).and_then(|socket| socket.send(&self.message).map(|_| socket));
@@ -118,7 +118,7 @@ pub fn ask_connected(question: &Question, message: &[u8], servers: &[SocketAddr]
     let mut last = io::ErrorKind::NotFound.into();
     for &server in servers {
         let mut message = message.to_vec();
-        let id = random()?;
+        let id = random::bytes()?;
         renumber(&mut message, id);
         match exchange(server, &message) {
             Ok(mut answer) if question.is_answered_by(&answer, id) => {
