@@ -5,6 +5,7 @@ use std::path::Path;
 
 use rustix::process::Pid;
 
+use crate::cgroup::Group;
 use crate::container::{Container, Containers, Lifetime, Locked, Record, Status};
 use crate::events;
 use crate::failure::{Failure, Result};
@@ -22,6 +23,14 @@ pub fn read(container: &Container) -> Result<Record> {
     let record = container.read()?;
     if is_settled(container, &record)? {
         return Ok(record);
+    }
+    if is_left_paused(&record) && container.is_alive()? {
+        let locked = container.lock()?;
+        if is_left_paused(&locked.read()?) {
+            resume(&locked)?;
+        }
+        drop(locked);
+        return read(container);
     }
     let locked = container.lock()?;
     // Somebody else may have done it, or it ended in the ordinary way.
@@ -92,9 +101,46 @@ fn is_settled(container: &Container, record: &Record) -> Result<bool> {
     let state = &record.state;
     match state.status {
         Status::Removing => Ok(false),
+        Status::Paused if is_left_paused(record) => Ok(false),
         status if status.is_up() || state.starting => container.is_alive(),
         _ => Ok(true),
     }
+}
+
+/// Whether a command that was killed held it.
+fn is_left_paused(record: &Record) -> bool {
+    let holder = record.state.holder.filter(|_| record.state.status == Status::Paused);
+    holder.is_some_and(|(pid, began)| since(pid) != Some(began))
+}
+
+/// This process, to hold a container.
+pub fn holder() -> Option<(i32, u64)> {
+    let pid = rustix::process::getpid().as_raw_nonzero().get();
+    since(pid).map(|began| (pid, began))
+}
+
+/// Lets a container that is held go on.
+pub fn resume(locked: &Locked<'_>) -> Result<()> {
+    let record = locked.read()?;
+    if record.state.status != Status::Paused {
+        return Ok(());
+    }
+    group(&record)?.resume()?;
+    let record = locked.update(|record| {
+        record.state.status = Status::Running;
+        record.state.holder = None;
+    })?;
+    events::of_container(locked.container().store(), &record, "unpause", &[]);
+    Ok(())
+}
+
+/// What a container is held by.
+pub fn group(record: &Record) -> Result<Group> {
+    let group = record.state.cgroup.clone().and_then(|group| serde_json::from_value(group).ok());
+    group.ok_or_else(|| {
+        Failure::failed(format!("cannot hold the container {}: it has no cgroup", record.id))
+            .hint("runion system check says which cgroups this host lets you have")
+    })
 }
 
 fn no_such(record: &Record) -> Failure {

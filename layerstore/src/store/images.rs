@@ -301,16 +301,20 @@ impl Store {
     /// # Errors
     /// [`Kind::InUse`] while somebody holds it.
     pub fn remove_image(&self, id: Digest) -> Result<()> {
-        self.change_names(|names| self.remove_record(id, names))
+        self.change_names(|names| self.remove_record(id, names, || false))
     }
 
     /// Removes an image that is still called what it was when it was found; false,
     /// and nothing is done, if it has gained or lost a name or a digest since: who
     /// decided by them has to look again.
     ///
+    /// Whether it is used by what the store does not know is asked once nobody can
+    /// hold the image any more: who holds it while he becomes a user is seen,
+    /// either by his hold or by what he has become.
+    ///
     /// # Errors
     /// As [`Store::remove_image`].
-    pub fn remove_unchanged(&self, image: &Image) -> Result<bool> {
+    pub fn remove_unchanged(&self, image: &Image, is_used: impl FnOnce() -> bool) -> Result<bool> {
         let id = image.id();
         self.change_names(|names| {
             let called = names.iter().filter(|(_, named)| **named == id).map(|(name, _)| name.clone());
@@ -318,17 +322,18 @@ impl Store {
             let is_same = called.collect::<BTreeSet<_>>() == was_called
                 && self.record(id)?.digests == image.record.digests;
             if is_same {
-                self.remove_record(id, names)?;
+                self.remove_record(id, names, is_used)?;
             }
             Ok(is_same)
         })
     }
 
-    fn remove_record(&self, id: Digest, names: &mut Names) -> Result<()> {
+    fn remove_record(&self, id: Digest, names: &mut Names, is_used: impl FnOnce() -> bool) -> Result<()> {
         self.record(id)?;
-        let Some(_lock) = self.try_lock(&lock_name(id))? else {
+        let lock = self.try_lock(&lock_name(id))?;
+        if lock.is_none() || is_used() {
             return Err(Error::new(Kind::InUse, format!("the image {} is in use", short(&id))));
-        };
+        }
         self.remove_file(&self.record_path(id))?;
         self.remove_file(&self.root.join(lock_name(id)))?;
         self.sync_dir(&self.root.join("images"))?;

@@ -134,12 +134,12 @@ fn removing_against_tagging() {
     load(&store, &archive()).unwrap();
     let found = store.find("image:1").unwrap();
     tagger.tag(id, &name).unwrap();
-    assert!(!store.remove_unchanged(&found).unwrap());
+    assert!(!store.remove_unchanged(&found, || false).unwrap());
     assert_eq!(store.find("given:1").unwrap().names.len(), 2, "nothing was done");
     tagger.note_digest(id, name.repository(), id).unwrap();
     tagger.untag(&name).unwrap();
-    assert!(!store.remove_unchanged(&found).unwrap(), "it has a digest");
-    assert!(store.remove_unchanged(&store.find("image:1").unwrap()).unwrap());
+    assert!(!store.remove_unchanged(&found, || false).unwrap(), "it has a digest");
+    assert!(store.remove_unchanged(&store.find("image:1").unwrap(), || false).unwrap());
 
     let (mut kept, mut removed) = (0, 0);
     let begin = Instant::now();
@@ -148,7 +148,7 @@ fn removing_against_tagging() {
         let found = store.find("image:1").unwrap();
         scope(|scope| {
             let tagging = scope.spawn(|| tagger.tag(id, &name).is_ok());
-            let is_gone = store.remove_unchanged(&found).unwrap();
+            let is_gone = store.remove_unchanged(&found, || false).unwrap();
             let is_tagged = tagging.join().unwrap();
             assert!(is_gone != is_tagged, "gone: {is_gone}, tagged: {is_tagged}");
             (kept, removed) = (kept + u32::from(is_tagged), removed + u32::from(is_gone));

@@ -311,6 +311,9 @@ pub struct State {
     pub starting: bool,
     /// Whether somebody asked it to end.
     pub stopped: bool,
+    /// The command that holds it for as long as that lasts: its process, and when
+    /// that began. None holds what a user has paused.
+    pub holder: Option<(i32, u64)>,
     /// Which cgroup it is in.
     pub cgroup: Option<serde_json::Value>,
 }

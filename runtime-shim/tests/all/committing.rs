@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::setup::{stderr, stdout};
-use crate::world::World;
+use crate::world::{World, until};
 
 /// Changes of every kind.
 const LINE: &str = "echo new > /etc/new; echo more >> /etc/passwd; rm /data/file; rm -r /data/sub; mkdir -p /made/deep; \
@@ -129,4 +129,58 @@ fn an_export_is_all_of_the_root_and_nothing_that_is_mounted_there() {
     assert_eq!(world.makes("run", &["--rm", "flat"]), "x\n");
     assert!(world.output(&["export", "box"]).status.success(), "an image, where no container has the name");
     assert!(world.fails(&["export", "none"]).contains("No such container: none"));
+}
+
+/// Who commits holds the container; if he is killed, the next command that looks
+/// lets it go on.
+#[test]
+fn a_commit_that_was_killed_holds_nothing() {
+    let Some(world) = World::new("commit-killed") else { return };
+    let line =
+        "dd if=/dev/urandom of=/big bs=1M count=200 2> /dev/null; echo ready; while :; do sleep 0.1; done";
+    world.makes("run", &["-d", "--name", "one", "box", "sh", "-c", line]);
+    until("it is written", || world.says(&["logs", "one"]) == "ready\n");
+    let id = world.field("one", "{{.Id}}");
+    let state = world.store().join("containers").join(id).join("state.json");
+    let is = |status: &str| fs::read_to_string(&state).unwrap().contains(&format!("\"status\":\"{status}\""));
+    let mut commit = world.command(&["commit", "one", "got"]).spawn().unwrap();
+    until("it is held", || is("paused"));
+    // As long as the commit lives it stays so.
+    assert!(world.says(&["ps"]).contains("(Paused)"));
+    commit.kill().unwrap();
+    commit.wait().unwrap();
+    assert!(is("paused"));
+    assert!(!world.says(&["ps"]).contains("(Paused)"));
+    assert!(is("running"));
+    assert_eq!(world.says(&["exec", "one", "echo", "on"]), "on\n");
+    // What a user pauses stays paused.
+    world.says(&["pause", "one"]);
+    assert!(world.says(&["ps"]).contains("(Paused)"));
+    world.says(&["unpause", "one"]);
+}
+
+/// An image is removed, or has a container; never both.
+#[test]
+fn an_image_that_a_container_was_made_of_is_there() {
+    let Some(world) = World::new("image-race") else { return };
+    world.makes("run", &["--name", "base", "box", "touch", "/new"]);
+    let (mut made, mut removed) = (0, 0);
+    for _ in 0..30 {
+        world.says(&["commit", "base", "other"]);
+        let mut create = world.command(&["create", "--pull", "never", "other", "true"]);
+        let create = create.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let remove = world.output(&["rmi", "other"]);
+        let create = create.wait_with_output().unwrap();
+        removed += u32::from(remove.status.success());
+        if !create.status.success() {
+            continue;
+        }
+        made += 1;
+        let id = stdout(&create).trim();
+        world.says(&["inspect", "-f", "{{.Id}}", &world.field(id, "{{.Image}}")]);
+        world.says(&["rm", id]);
+        world.output(&["rmi", "-f", "other"]);
+    }
+    println!("{made} made, {removed} removed");
+    assert!(made > 0);
 }

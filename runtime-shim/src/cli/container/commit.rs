@@ -11,6 +11,7 @@ use super::{find, pause};
 use crate::container::{Config, Container, Record, Status};
 use crate::failure::{FAILED, Failure, Result, say};
 use crate::output::{self, time};
+use crate::settle;
 
 /// Make an image of a container: of its image, and what it changed
 ///
@@ -101,7 +102,7 @@ impl<'c> Held<'c> {
             say("runion: the container goes on while it is committed: it has no cgroup to be held by");
             return Ok(None);
         }
-        pause::hold(container)?;
+        pause::hold(container, settle::holder())?;
         Ok(Some(Held(container)))
     }
 

@@ -60,6 +60,8 @@ impl Words {
                 return Err(Failure::new("no image was named").hint("runion run IMAGE [CMD]"));
             }
         };
+        // Nobody removes it before there is a container to keep it.
+        let _held = image.as_ref().map(|image| store.hold(image.id())).transpose()?;
         let execution = match &image {
             Some(image) => store.config(&image.record)?.config,
             None => Execution::default(),

@@ -4,10 +4,9 @@ use clap::Args;
 use layerstore::store::Store;
 
 use super::find;
-use crate::cgroup::Group;
-use crate::container::{Container, Record, Status};
-use crate::events;
+use crate::container::{Container, Status};
 use crate::failure::{Failure, Result};
+use crate::{events, settle};
 
 /// Hold all processes of containers
 #[derive(Args)]
@@ -30,13 +29,14 @@ impl Pause {
     pub fn run(self, store: &Store) -> Result<u8> {
         find::each(&self.containers, |text| {
             let (container, _) = find::container(store, text)?;
-            hold(&container)
+            hold(&container, None)
         })
     }
 }
 
-/// Holds one.
-pub fn hold(container: &Container) -> Result<()> {
+/// Holds one, for a user or for a command while it lasts: should that be killed,
+/// the next one lets the container go on.
+pub fn hold(container: &Container, holder: Option<(i32, u64)>) -> Result<()> {
     let locked = container.lock()?;
     let record = locked.read()?;
     match record.state.status {
@@ -46,8 +46,15 @@ pub fn hold(container: &Container) -> Result<()> {
         }
         _ => return Err(find::not_running(&record)),
     }
-    group(&record)?.pause()?;
-    let record = locked.update(|record| record.state.status = Status::Paused)?;
+    let group = settle::group(&record)?;
+    let record = locked.update(|record| {
+        record.state.status = Status::Paused;
+        record.state.holder = holder;
+    })?;
+    if let Err(failure) = group.pause() {
+        locked.update(|record| record.state.status = Status::Running)?;
+        return Err(failure);
+    }
     events::of_container(container.store(), &record, "pause", &[]);
     Ok(())
 }
@@ -67,21 +74,5 @@ impl Unpause {
 
 /// Lets one go on.
 pub fn resume(container: &Container) -> Result<()> {
-    let locked = container.lock()?;
-    let record = locked.read()?;
-    if record.state.status != Status::Paused {
-        return Ok(());
-    }
-    group(&record)?.resume()?;
-    let record = locked.update(|record| record.state.status = Status::Running)?;
-    events::of_container(container.store(), &record, "unpause", &[]);
-    Ok(())
-}
-
-fn group(record: &Record) -> Result<Group> {
-    let group = record.state.cgroup.clone().and_then(|group| serde_json::from_value(group).ok());
-    group.ok_or_else(|| {
-        Failure::failed(format!("cannot hold the container {}: it has no cgroup", record.id))
-            .hint("runion system check says which cgroups this host lets you have")
-    })
+    settle::resume(&container.lock()?)
 }

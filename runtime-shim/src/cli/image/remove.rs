@@ -155,11 +155,12 @@ fn unnamed(store: &Store, image: &Image) -> Result<Done, Refused> {
 }
 
 fn removed(store: &Store, image: &Image) -> Result<Option<Done>, Refused> {
-    match store.remove_unchanged(image) {
+    let id = image.id();
+    match store.remove_unchanged(image, || Users::has_one(store, &id)) {
         Ok(true) => {}
         Ok(false) => return Ok(None),
         Err(error) if error.kind() == Kind::InUse => {
-            let id = short(&image.id());
+            let id = short(&id);
             return Err(Failure::as_docker(format!(
                 "conflict: unable to delete {id} (cannot be forced) - image is in use"
             ))

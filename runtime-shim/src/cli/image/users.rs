@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use layerstore::digest::Digest;
 use layerstore::store::{Image, Store, short};
 
-use crate::container::Containers;
+use crate::container::{Container, Containers};
 use crate::failure::{Failure, Result};
 use crate::settle;
 
@@ -36,6 +36,18 @@ impl Users {
             users.0.entry(image.id.clone()).or_default().push(user);
         }
         Ok(users)
+    }
+
+    /// Whether a container is of this image at this moment; one that cannot be
+    /// read may be.
+    pub fn has_one(store: &Store, id: &Digest) -> bool {
+        let id = id.to_string();
+        let containers = Containers::open(store.root()).and_then(|containers| containers.all());
+        let is_of = |container: &Container| match container.read() {
+            Ok(record) => record.config.image.is_some_and(|image| image.id == id),
+            Err(_) => container.dir().exists(),
+        };
+        containers.map_or(true, |all| all.iter().any(is_of))
     }
 
     fn of(&self, id: &Digest) -> &[User] {
