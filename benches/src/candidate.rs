@@ -85,7 +85,7 @@ const TABLE: &[Row] = &[
     ("ours-uring", Program::Ours, &["transport=uring"], Standing::Root, Run::Always),
     ("ours-fuser", Program::Ours, &["transport=fuser"], Standing::Root, Run::Always),
     ("overlay-rootless", Program::Overlay, &["userxattr"], Standing::Namespace, Run::WhenNamed),
-    ("fuse-overlayfs-2-rootless", Program::FuseOverlayfs2, &[], Standing::Namespace, Run::WhenNamed),
+    ("fuse-overlayfs-2-rootless", Program::FuseOverlayfs2, &[], Standing::Namespace, Run::Always),
 ];
 
 /// Every name of the table, with what `--list` says of it.
@@ -181,6 +181,6 @@ mod tests {
     #[test]
     fn the_usual_ones_leave_out_what_must_be_named() {
         assert!(usual().iter().all(|candidate| candidate.name != "overlay-rootless"));
-        assert_eq!(usual().len(), 11);
+        assert_eq!(usual().len(), 12);
     }
 }
