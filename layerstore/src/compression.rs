@@ -24,6 +24,14 @@ const BZIP2: &[u8] = b"BZh";
 /// headers may ask for 4 GiB.
 const XZ_MEMORY: u64 = 128 << 20;
 
+/// More threads than this, of one layer, wait for the one that reads.
+const MOST_THREADS: usize = 8;
+
+/// How many threads compress one layer.
+pub(crate) fn threads() -> u32 {
+    std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS) as u32
+}
+
 /// Decompresses what needs it; several members or frames in a row are one
 /// stream.
 ///

@@ -22,9 +22,6 @@ const BLOCK: usize = 1 << 20;
 /// As far back as deflate looks.
 const DICTIONARY: usize = 32 << 10;
 
-/// More threads than this wait for the one that reads.
-const MOST_THREADS: usize = 8;
-
 /// Deflate, no name, no time, on no system (RFC 1952).
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 
@@ -49,7 +46,7 @@ type Job = (Block, SyncSender<Result<Packed>>);
 /// # Errors
 /// What reading or writing gave.
 pub fn compress(mut from: impl Read, mut to: impl Write, level: u32) -> Result<()> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+    let threads = super::threads() as usize;
     let (jobs, taken) = sync_channel::<Job>(threads);
     let taken = Mutex::new(taken);
     std::thread::scope(|scope| {

@@ -11,7 +11,7 @@ use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::sync::Mutex;
 
 use super::{AT_ONCE, Step, Watch, Watched};
-use crate::compression::gzip;
+use crate::compression::{self, gzip};
 use crate::digest::{Digest, Hashing};
 use crate::document::{Compression, Descriptor, Manifest, media};
 use crate::error::{Context, Error, Kind, Result};
@@ -186,6 +186,8 @@ fn compress(store: &Store, layer: &Layer<'_>, to: &Repository, how: Compression)
         }
         Compression::Zstd => {
             let mut encoder = zstd::Encoder::new(&mut compressed, ZSTD_LEVEL)?;
+            // The bytes are the same however many there are, if not none.
+            encoder.multithread(compression::threads())?;
             layer.copy(&mut encoder)?;
             encoder.finish()?;
             media::OCI_LAYER_ZSTD
