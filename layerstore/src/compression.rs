@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn what_is_cut_off_or_changed_is_an_error() {
-        let plain: Vec<u8> = (0..20_000_u32).map(|n| (n * n >> 7) as u8).collect();
+        let plain: Vec<u8> = (0..20_000_u32).map(|n| ((n * n) >> 7) as u8).collect();
         for compressed in forms(&plain) {
             let mut changed = compressed.clone();
             changed[compressed.len() / 2] ^= 0x10;
