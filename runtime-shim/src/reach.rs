@@ -21,12 +21,13 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, ope
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, set_child_subreaper, wait, waitpid};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use unionfs::Union;
 use unionfs::config::Namespace;
 
 use crate::container::{Container, Driver, Locked, Record};
 use crate::failure::{Context, Failure, OURS, Result};
 use crate::files::Maps;
-use crate::rootfs::Rootfs;
+use crate::rootfs::{Rootfs, offline};
 use crate::sandbox::identity::{Giving, Plan};
 use crate::sandbox::launch::launch;
 use crate::sandbox::{Identity, attach, bind};
@@ -91,6 +92,32 @@ pub fn reach<'c>(
         }
     })?;
     Ok(Reaching { pid, _locked: Some(locked) })
+}
+
+/// Reads a container's files without a mount, in another process: its root
+/// alone, with the image's ids. It says itself what went wrong.
+pub fn read<'c>(
+    container: &'c Container,
+    record: &Record,
+    work: impl FnOnce(&Union) -> Result<()>,
+) -> Result<Reaching<'c>> {
+    let plan = Plan::new(Identity::Root)?;
+    let locked = match record.state.status.is_up() {
+        true => {
+            flush(container)?;
+            None
+        }
+        false => Some(container.lock()?),
+    };
+    let kept: Vec<BorrowedFd<'_>> = locked.iter().map(AsFd::as_fd).collect();
+    let pid = launch(&plan, Namespaces::NONE, |gate| match gate.opened() {
+        false => OURS,
+        true => {
+            let opened = prepare(&kept, &[]).and_then(|()| offline::open(container, record, &plan));
+            opened.and_then(|root| work(&root.union)).map_or_else(|failure| failure.report(), |()| 0)
+        }
+    })?;
+    Ok(Reaching { pid, _locked: locked })
 }
 
 /// Writes out what a container that runs has written by now: pages that are

@@ -11,10 +11,12 @@
 //! | module | what |
 //! |---|---|
 //! | [`pack`] | a tree into a stream |
+//! | [`pack_union`] | a union that is not mounted into a stream |
 //! | [`unpack`] | a stream into a tree |
 //! | [`Owners`] | whose the files are on the other side |
 
 mod pack;
+mod union;
 mod unpack;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -25,6 +27,7 @@ use rustix::io::Errno;
 use crate::bundle::IdMapping;
 
 pub use pack::{Borders, Packed, pack};
+pub use union::pack_union;
 pub use unpack::{Place, unpack};
 
 /// Directories in directories so far are walked.

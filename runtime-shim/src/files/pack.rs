@@ -71,26 +71,37 @@ pub fn pack(
     borders: Borders,
     out: impl Write,
 ) -> Result<Packed> {
-    let mut out = Watched { inner: out, is_unread: false };
+    let mut out = Watched::new(out);
     let mut buffered = BufWriter::with_capacity(BUFFER, &mut out);
     let packed = Pack { owners, out: TarWriter::new(&mut buffered), linked: HashMap::new() }
         .all(top, shown, borders)
         .and_then(|()| buffered.flush().context(|| "cannot write an archive".to_owned()));
     // What is left in the buffer of a stream that failed is nothing.
     drop(buffered.into_parts());
-    match packed {
-        Err(_) if out.is_unread => Ok(Packed::Unread),
-        packed => packed.map(|()| Packed::Whole),
-    }
+    out.outcome(packed)
 }
 
 /// How much is written at once.
-const BUFFER: usize = 128 << 10;
+pub(super) const BUFFER: usize = 128 << 10;
 
 /// Remembers that nobody reads.
-struct Watched<W> {
+pub(super) struct Watched<W> {
     inner: W,
     is_unread: bool,
+}
+
+impl<W> Watched<W> {
+    pub(super) fn new(inner: W) -> Watched<W> {
+        Watched { inner, is_unread: false }
+    }
+
+    /// What became of a stream that was written so.
+    pub(super) fn outcome(&self, packed: Result<()>) -> Result<Packed> {
+        match packed {
+            Err(_) if self.is_unread => Ok(Packed::Unread),
+            packed => packed.map(|()| Packed::Whole),
+        }
+    }
 }
 
 impl<W: Write> Write for Watched<W> {
@@ -291,4 +302,4 @@ fn attributes(held: &Held) -> rustix::io::Result<Xattrs> {
 }
 
 /// XATTR_LIST_MAX and XATTR_SIZE_MAX of linux/limits.h.
-const LONGEST: usize = 64 << 10;
+pub(super) const LONGEST: usize = 64 << 10;

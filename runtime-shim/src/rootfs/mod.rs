@@ -9,6 +9,7 @@
 
 pub mod copy;
 pub mod file;
+pub mod offline;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
