@@ -144,7 +144,8 @@ fn a_quota_of_cpus_throttles() {
     let Some(guard) = group("cpu", Controller::Cpu, &resources) else { return };
     let mut child = begin(&guard.0, "while :; do :; done");
     eventually("throttled", || guard.0.stats().unwrap().throttled.unwrap().throttled > 1);
-    assert!(guard.0.stats().unwrap().throttled.unwrap().nanoseconds > 0);
+    // Some kernels add the time up when it is over.
+    eventually("for some time", || guard.0.stats().unwrap().throttled.unwrap().nanoseconds > 0);
     guard.0.kill_all().unwrap();
     child.wait().unwrap();
     // A quota may not exceed what a shorter period has room for, either way.

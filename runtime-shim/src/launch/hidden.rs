@@ -22,20 +22,17 @@ pub fn mask(root: BorrowedFd<'_>, paths: &[String]) -> Result<()> {
     for path in paths {
         let context = || format!("cannot hide {path}");
         let Some(place) = find(root, path)? else { continue };
-        let cover = if target::is_directory(place.as_fd()).context(context)? {
-            match &mut empty {
-                Some(empty) => empty,
-                none => none.insert(nothing()?),
-            }
-        } else {
-            match &mut null {
-                Some(null) => null,
-                none => none.insert(devices::null()?),
-            }
+        let is_directory = target::is_directory(place.as_fd()).context(context)?;
+        let shown = if is_directory { &mut empty } else { &mut null };
+        let cover = match &shown {
+            // One that is mounted by now: kernels before 6.15 clone no other.
+            Some(shown) => clone_of(shown.as_fd(), Depth::One).context(context)?,
+            None if is_directory => nothing()?,
+            None => devices::null()?,
         };
-        let cover = clone_of(cover.as_fd(), Depth::One).context(context)?;
         set_attributes(&cover, Reach::Mount, attribute::RDONLY, 0, 0).context(context)?;
         attach(&cover, &place).context(context)?;
+        shown.get_or_insert(cover);
     }
     Ok(())
 }
