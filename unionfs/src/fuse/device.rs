@@ -67,7 +67,8 @@ pub fn serve(
         }
         device.watch(scope);
     });
-    device.ended.into_inner().unwrap_or(Ok(()))
+    let ended = device.ended.lock().take();
+    ended.unwrap_or(Ok(()))
 }
 
 /// A connection, and the threads that read it.
