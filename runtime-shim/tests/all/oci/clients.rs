@@ -12,6 +12,8 @@ const USER: u32 = 48_769;
 
 /// What both do; `$N` keeps off the network, `$I` makes buildah take a runtime.
 const SCRIPT: &str = r#"
+# An ordinary user's podman leaves a process that holds its namespaces.
+trap 'kill -9 $(cat $XDG_RUNTIME_DIR/libpod/tmp/pause.pid 2> /dev/null) 2> /dev/null || true' EXIT
 podman import -q -c 'CMD ["/bin/sh"]' ../box.tar box > /dev/null
 podman info -f '{{.Store.GraphDriverName}} {{.Host.OCIRuntime.Name}}'
 podman run -d --name one $N box sleep 100 > /dev/null
