@@ -66,7 +66,7 @@ pub use survey::Survey;
 
 use crate::bundle::Resources;
 use crate::failure::{Failure, Result};
-use crate::launch::Groups;
+use crate::launch::{Groups, REFUSED_ENTRY};
 
 /// A group, as it is recorded: a directory in each hierarchy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,10 +81,6 @@ pub struct Group {
     #[serde(skip_serializing_if = "Option::is_none")]
     v2: Option<PathBuf>,
 }
-
-/// What helps a user whose processes may not be moved.
-pub const REFUSED_ENTRY: &str = "it is in a session that this user may not move processes out of; \
-                                 begin it by: systemd-run --user --scope -p Delegate=yes …";
 
 /// Why a controller is not to be had, by controller.
 pub type Refusals = BTreeMap<Controller, String>;

@@ -20,7 +20,7 @@
 //! - what cannot be honoured is refused by name; what the host refuses and a
 //!   container can live without is a warning.
 //!
-//! It knows nothing of images, stores, networks or cgroups.
+//! It knows nothing of images, stores or networks, and of cgroups the ways in.
 
 mod capabilities;
 mod cgroups;
@@ -57,7 +57,7 @@ use rustix::process::{
 pub use self::capabilities::NAMES as CAPABILITIES;
 pub use self::channel::Channel;
 pub use self::init::FirstProcess;
-pub use self::request::{Groups, Join, Keys, OnDeath, Request, Stdio, Swap, Target};
+pub use self::request::{Groups, Join, Keys, OnDeath, REFUSED_ENTRY, Request, Stdio, Swap, Target};
 pub use self::seccomp::docker_default;
 
 use self::channel::Message;

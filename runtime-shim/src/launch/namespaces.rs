@@ -283,7 +283,7 @@ fn cannot_make(error: &io::Error) -> Failure {
             failure.hint("clone3(2) is not allowed here: run runion outside of the container")
         }
         // Of no namespace.
-        Some(libc::EACCES) => failure.hint(crate::cgroup::REFUSED_ENTRY),
+        Some(libc::EACCES) => failure.hint(super::request::REFUSED_ENTRY),
         _ => failure,
     }
 }

@@ -65,6 +65,10 @@ impl<'a> Request<'a> {
     }
 }
 
+/// What helps a user whose processes may not be moved.
+pub const REFUSED_ENTRY: &str = "it is in a session that this user may not move processes out of; \
+                                 begin it by: systemd-run --user --scope -p Delegate=yes …";
+
 /// The ways into cgroups that a new process takes by itself. Being moved by
 /// another waits for every processor of the machine (a grace period of RCU, some
 /// 10 ms); being born there, and moving oneself with a single thread, does not.
