@@ -92,6 +92,38 @@ fn names_are_given_up_and_listed_again() {
     }
 }
 
+#[test]
+fn a_large_directory_is_listed_when_that_was_paid_for() {
+    const LARGE: usize = 1_500;
+    let _alone = ALONE.lock();
+    let scratch = Scratch::on("/dev/shm", "bounds");
+    let config = layers(&scratch);
+    for (layer, path) in config.lowers.iter().enumerate() {
+        let large = path.join("large");
+        std::fs::create_dir(&large).unwrap();
+        (0..LARGE).for_each(|file| std::fs::write(large.join(format!("{layer}-{file}")), "x").unwrap());
+    }
+    let union = Union::open(config).unwrap();
+    let large = find(&union, ROOT, "large").unwrap();
+    let of_the_root = kept_names(&union);
+    let ask = |number: usize| {
+        assert!(find(&union, large, &format!("1-{number}")).is_some());
+        assert_eq!(find(&union, large, &format!("2-{number}")), None);
+    };
+    (0..10).for_each(ask);
+    union.make(large, OsStr::new("made"), Make::File { mode: 0o644 }, CALLER).unwrap();
+    union.unlink(Names { parent: large, name: OsStr::new("0-1") }).unwrap();
+    assert_eq!(find(&union, large, "0-1"), None);
+    assert_eq!(kept_names(&union), of_the_root, "few names are not worth a listing");
+
+    // After so many it is listed.
+    (10..100).for_each(ask);
+    assert_eq!(kept_names(&union), of_the_root + 2 * LARGE + 1);
+    let names = listed(&union, large);
+    assert_eq!(names.len(), 2 * LARGE);
+    assert!(names.contains(&"made".to_owned()) && !names.contains(&"0-1".to_owned()));
+}
+
 /// How many descriptors this process has.
 fn open() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()

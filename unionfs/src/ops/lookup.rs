@@ -16,8 +16,10 @@ use crate::inode::{Body, Dir, FileState, Inode, NodeId, Place, Trait, Traits};
 use crate::name::Name;
 use crate::object::Object;
 use crate::ondisk::marks::{Marks, Opacity};
-use crate::ondisk::whiteout;
+use crate::stack::asking::{self, Answer};
 use crate::stack::listing::lower_opacity;
+#[cfg(doc)]
+use crate::stack::maps::KeptNames;
 use crate::stack::names::{LowerSlot, Merged, NameMap, Slot, UpperSlot};
 use crate::stack::real::{LayerId, RealDir, Spot};
 use crate::stack::resolve::{self, Resolver, Way};
@@ -43,12 +45,6 @@ pub(super) struct Known<'d> {
     pub names: RwLockReadGuard<'d, Option<NameMap>>,
     /// What it is made of.
     pub merged: Arc<Merged>,
-}
-
-/// What is known of a name, and its attributes where finding out gave them.
-struct Looked {
-    slot: Slot,
-    stat: Option<Stat>,
 }
 
 /// A name about to be resolved, with what its directory knows of it.
@@ -123,11 +119,15 @@ impl Union {
     /// As [`Union::child`].
     pub(super) fn child_seen(&self, parent: &Arc<Inode>, name: Name<'_>) -> Result<(Seen, Option<Child>)> {
         let dir = dir_of(parent)?;
-        let known = self.read_names(dir)?;
-        let changes = dir.names.changes();
+        let mut known = self.names_to_look_in(dir)?;
         loop {
+            let changes = dir.names.changes();
             let copies = self.copies.load(Ordering::Acquire);
-            let Looked { slot, stat } = self.look(&known.merged, &known.names, name)?;
+            let Some(Answer { slot, stat }) = self.look(&known.merged, &known.names, name)? else {
+                drop(known);
+                known = self.read_names(dir)?;
+                continue;
+            };
             let asked = Asked { parent, merged: &known.merged, name, slot: &slot, stat, copies };
             let made = match (slot.visible(), &slot) {
                 (None, _) => Made::Absent,
@@ -147,6 +147,27 @@ impl Union {
         }
     }
 
+    /// A directory's names, read-locked, for one of them to be looked for: the map
+    /// of a merged one is built if it is worth it.
+    fn names_to_look_in<'d>(&self, dir: &'d Dir) -> Result<Known<'d>> {
+        let names = dir.names.read();
+        let merged = dir.merged();
+        if names.is_some() || !self.needs_map(&merged)? {
+            return Ok(Known { names, merged });
+        }
+        drop(names);
+        if !merged.is_merged() {
+            return self.read_names(dir);
+        }
+        let worth = self.worth_listing(dir);
+        if worth > 0 {
+            self.list_names(dir, &mut dir.names.write(), worth)?;
+        }
+        let names = dir.names.read();
+        let merged = dir.merged();
+        Ok(Known { names, merged })
+    }
+
     /// A directory's names, read-locked; merged ones have their map built. A
     /// copy-up that makes it a merged one meanwhile adds nothing to what shows.
     pub(super) fn read_names<'d>(&self, dir: &'d Dir) -> Result<Known<'d>> {
@@ -157,27 +178,50 @@ impl Union {
                 return Ok(Known { names, merged });
             }
             drop(names);
-            drop(self.write_names(dir)?);
+            self.list_names(dir, &mut dir.names.write(), usize::MAX)?;
         }
     }
 
-    /// A directory's names, write-locked; merged ones have their map built.
+    /// A directory's names, write-locked, for a few of them to be changed: the
+    /// map of a merged one is built if it is worth it.
     pub(super) fn write_names<'d>(&self, dir: &'d Dir) -> Result<RwLockWriteGuard<'d, Option<NameMap>>> {
         let mut names = dir.names.write();
         let merged = dir.merged();
         if names.is_none() && self.needs_map(&merged)? {
-            let mut merged = (*merged).clone();
-            let before = merged.lowers.len();
-            *names = Some(NameMap::build(&mut merged, &self.layers, Numbers::of)?);
-            if merged.lowers.len() < before {
-                // An opaque file was met; the upper may have come meanwhile.
-                let mut now = dir.merged.write();
-                let upper = now.upper.clone();
-                *now = Arc::new(Merged { upper, lowers: merged.lowers });
-            }
-            self.layers.maps.built(&dir.names);
+            let worth = if merged.is_merged() { self.worth_listing(dir) } else { usize::MAX };
+            self.list_names(dir, &mut names, worth)?;
         }
         Ok(names)
+    }
+
+    /// See [`KeptNames::worth_listing`]; more than is kept of all directories never
+    /// is.
+    fn worth_listing(&self, dir: &Dir) -> usize {
+        dir.names.worth_listing().min(self.layers.maps.limit())
+    }
+
+    /// Builds the map of a directory that needs one, if it has at most so many
+    /// names.
+    fn list_names(&self, dir: &Dir, names: &mut Option<NameMap>, most: usize) -> Result<()> {
+        let merged = dir.merged();
+        if names.is_some() || most == 0 || !self.needs_map(&merged)? {
+            return Ok(());
+        }
+        let mut merged = (*merged).clone();
+        let before = merged.lowers.len();
+        *names = NameMap::build(&mut merged, &self.layers, most, Numbers::of)?;
+        if names.is_none() {
+            return Ok(());
+        }
+        if merged.lowers.len() < before {
+            // An opaque file was met; the upper may have come meanwhile.
+            let mut now = dir.merged.write();
+            let upper = now.upper.clone();
+            *now = Arc::new(Merged { upper, lowers: merged.lowers });
+        }
+        dir.names.listed();
+        self.layers.maps.built(&dir.names);
+        Ok(())
     }
 
     /// Whether a directory's names are more than one layer's listing: it is
@@ -189,9 +233,15 @@ impl Union {
         }
     }
 
-    /// What is known of a name: from the map, or by asking the only layer.
+    /// What is known of a name: from the map, or by asking the layers.
     pub(super) fn slot(&self, merged: &Merged, names: &Option<NameMap>, name: Name<'_>) -> Result<Slot> {
-        Ok(self.look(merged, names, name)?.slot)
+        match self.look(merged, names, name)? {
+            Some(answer) => Ok(answer.slot),
+            None => {
+                let map = NameMap::build(&mut merged.clone(), &self.layers, usize::MAX, Numbers::of)?;
+                Ok(map.map_or(Slot::ABSENT, |map| map.get(name)))
+            }
+        }
     }
 
     /// As [`Union::slot`], of a directory whose names the caller has just
@@ -211,31 +261,13 @@ impl Union {
         }
     }
 
-    fn look(&self, merged: &Merged, names: &Option<NameMap>, name: Name<'_>) -> Result<Looked> {
-        let absent = Looked { slot: Slot::ABSENT, stat: None };
+    /// What is known of a name, and its attributes where finding out gave them;
+    /// `None` where only a map tells.
+    fn look(&self, merged: &Merged, names: &Option<NameMap>, name: Name<'_>) -> Result<Option<Answer>> {
         if let Some(map) = names {
-            return Ok(Looked { slot: map.get(name), stat: None });
+            return Ok(Some(Answer { slot: map.get(name), stat: None }));
         }
-        let Some(only) = merged.top() else { return Ok(absent) };
-        if whiteout::is_reserved(name) {
-            return Ok(absent);
-        }
-        let dir = only.hold(&self.layers.fds)?;
-        let Some(stat) = dir.at(name)?.stat().absent()? else { return Ok(absent) };
-        let kind = stat.kind();
-        let in_upper = merged.upper.is_some();
-        let slot = match (in_upper, stat.is_whiteout_device()) {
-            (true, true) => Slot { upper: UpperSlot::Whiteout, lower: LowerSlot::Absent },
-            (true, false) => Slot { upper: UpperSlot::Entry(kind), lower: LowerSlot::Absent },
-            (false, true) => Slot::ABSENT,
-            (false, false) if self.layers.is_hidden(&stat) => Slot::ABSENT,
-            (false, false) if kind == FileType::Directory => {
-                let layers = smallvec::smallvec![only.layer];
-                Slot { upper: UpperSlot::Absent, lower: LowerSlot::Dir(layers) }
-            }
-            (false, false) => Slot { upper: UpperSlot::Absent, lower: LowerSlot::File(only.layer, kind) },
-        };
-        Ok(Looked { slot, stat: Some(stat) })
+        asking::ask(merged, &self.layers, name)
     }
 
     fn resolver(&self) -> Resolver<'_> {

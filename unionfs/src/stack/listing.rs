@@ -2,6 +2,7 @@
 //! they are learnt here and nowhere else.
 
 use rustix::fs::FileType;
+use rustix::io::Errno;
 
 use super::layer::Layers;
 use super::real::{Held, RealDir};
@@ -45,12 +46,23 @@ impl Listing {
     /// # Errors
     /// What opening or reading it gave.
     pub fn read(dir: &Arc<RealDir>, layers: &Layers) -> Result<Listing> {
+        // Nothing has more.
+        Ok(Listing::read_at_most(dir, layers, usize::MAX)?.unwrap_or_default())
+    }
+
+    /// As [`Listing::read`]; `None` for a directory of more than `most` names.
+    ///
+    /// # Errors
+    /// As [`Listing::read`].
+    pub fn read_at_most(dir: &Arc<RealDir>, layers: &Layers, most: usize) -> Result<Option<Listing>> {
         let context = |error: Error| error.context("cannot list a layer's directory");
         let unlisted = dir.unlisted(&layers.fds).map_err(context)?;
         let device = layers.device_in(dir.layer, unlisted.held())?;
         let mut listing = Listing { device, ..Listing::default() };
         let mut suspects = Vec::new();
+        let mut room = most;
         let visit = |entry: DirEntry<'_>| -> Result<()> {
+            room = room.checked_sub(1).ok_or(Errno::TOOBIG)?;
             match whiteout::meaning(entry.name) {
                 NameMeaning::Opaque => listing.opaque = true,
                 NameMeaning::Reserved => {}
@@ -72,7 +84,10 @@ impl Listing {
             }
             Ok(())
         };
-        let held = unlisted.list(&layers.fds, visit).map_err(context)?;
+        let held = match unlisted.list(&layers.fds, visit) {
+            Err(error) if error.errno() == Errno::TOOBIG => return Ok(None),
+            listed => listed.map_err(context)?,
+        };
         for name in suspects {
             listing.look_at(layers, &held, name)?;
         }
@@ -89,7 +104,7 @@ impl Listing {
         if opacity == Opacity::XattrWhiteouts {
             listing.take_xattr_whiteouts(&held, layers.namespace)?;
         }
-        Ok(listing)
+        Ok(Some(listing))
     }
 
     fn has_files(&self) -> bool {

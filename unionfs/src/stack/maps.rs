@@ -14,6 +14,8 @@ use crate::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 pub struct KeptNames {
     map: RwLock<Option<NameMap>>,
     used: AtomicBool,
+    /// How many names were asked for since there was no map.
+    asked: AtomicU32,
     /// How often they were locked to be changed.
     changes: AtomicU32,
 }
@@ -33,6 +35,34 @@ impl KeptNames {
         let map = self.map.write();
         self.changes.fetch_add(1, Ordering::Relaxed);
         map
+    }
+
+    /// Of a directory without a map, one name of which is wanted: how many names
+    /// are worth being listed for that, none if the layers are to be asked.
+    ///
+    /// Those of a small directory are listed at once: as cheap as asking once. A
+    /// large one is listed when so many names were asked for that it has cost as
+    /// much; as its size is not known, that is tried at longer and longer
+    /// intervals.
+    pub fn worth_listing(&self) -> usize {
+        /// As many as one getdents(2) gives, about.
+        const SMALL: usize = 1024;
+        /// What asking for one costs, in names listed.
+        const ASKING: usize = 64;
+        let asked = self.asked.fetch_add(1, Ordering::Relaxed);
+        let paid = asked as usize * ASKING;
+        let is_due = asked.is_power_of_two() && asked.trailing_zeros() % 2 == 0;
+        match asked {
+            0 => SMALL,
+            _ if is_due && paid > SMALL => paid,
+            _ => 0,
+        }
+    }
+
+    /// Notes that a map was built: the next one is of a directory known to be
+    /// worth it.
+    pub fn listed(&self) {
+        self.asked.store(0, Ordering::Relaxed);
     }
 
     /// How often the names were locked to be changed, as of now; of meaning to
@@ -69,6 +99,11 @@ impl Maps {
     pub fn total(&self, names: usize) -> Total {
         self.names.fetch_add(names, Ordering::Relaxed);
         Total { all: self.names.clone(), own: names }
+    }
+
+    /// About how many names are kept at most.
+    pub fn limit(&self) -> usize {
+        self.limit
     }
 
     /// How many names are kept.

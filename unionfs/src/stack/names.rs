@@ -135,18 +135,24 @@ impl NameMap {
     /// Lists every real directory of a merged one. An opaque file found in one
     /// of them ends the merge there: `merged` is cut short. `number` gives the
     /// inode number of what was listed in a directory on a file system, where
-    /// that is known.
+    /// that is known. `None` where they have more than `most` names together.
     ///
     /// # Errors
     /// What opening or listing a directory gave.
     pub fn build(
         merged: &mut Merged,
         layers: &Layers,
+        mut most: usize,
         number: impl Fn(u16, u64) -> Option<u64>,
-    ) -> Result<NameMap> {
+    ) -> Result<Option<NameMap>> {
         let mut builder = Builder::default();
+        let mut read = |dir: &Arc<RealDir>| -> Result<Option<Listing>> {
+            let listing = Listing::read_at_most(dir, layers, most)?;
+            most -= listing.as_ref().map_or(0, |listing| listing.entries.len() + listing.whiteouts.len());
+            Ok(listing)
+        };
         if let Some(upper) = &merged.upper {
-            let listing = Listing::read(upper, layers)?;
+            let Some(listing) = read(upper)? else { return Ok(None) };
             let (device, ends) = (listing.device, listing.opaque);
             builder.add_upper(listing, |ino| number(device, ino));
             if ends {
@@ -155,7 +161,7 @@ impl NameMap {
         }
         for index in 0..merged.lowers.len() {
             let lower = &merged.lowers[index];
-            let listing = Listing::read(lower, layers)?;
+            let Some(listing) = read(lower)? else { return Ok(None) };
             let (device, ends) = (listing.device, listing.opaque);
             builder.add_lower(lower.layer, listing, |kind, ino| {
                 number(device, ino).filter(|_| !layers.must_look_up(kind))
@@ -165,7 +171,7 @@ impl NameMap {
                 break;
             }
         }
-        Ok(builder.finish(&layers.maps))
+        Ok(Some(builder.finish(&layers.maps)))
     }
 
     /// What is known of a name.

@@ -141,6 +141,7 @@ pub struct RealDir {
     held: RwLock<Option<Held>>,
     used: AtomicBool,
     opacity: AtomicU8,
+    has_no_opaque_file: AtomicBool,
 }
 
 enum Place {
@@ -166,6 +167,7 @@ impl RealDir {
             held: RwLock::new(Some(root)),
             used: AtomicBool::new(true),
             opacity: AtomicU8::new(0),
+            has_no_opaque_file: AtomicBool::new(false),
         })
     }
 
@@ -177,6 +179,7 @@ impl RealDir {
             held: RwLock::new(None),
             used: AtomicBool::new(false),
             opacity: AtomicU8::new(0),
+            has_no_opaque_file: AtomicBool::new(false),
         })
     }
 
@@ -249,6 +252,16 @@ impl RealDir {
     /// change.
     pub fn note_opacity(&self, opacity: Opacity) {
         self.opacity.store(code(opacity), Ordering::Relaxed);
+    }
+
+    /// Whether it was found to hold no file that makes it opaque.
+    pub fn is_known_without_opaque_file(&self) -> bool {
+        self.has_no_opaque_file.load(Ordering::Relaxed)
+    }
+
+    /// Notes that it holds no such file.
+    pub fn note_no_opaque_file(&self) {
+        self.has_no_opaque_file.store(true, Ordering::Relaxed);
     }
 
     fn held(&self) -> Option<Held> {

@@ -9,6 +9,7 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 use smallvec::SmallVec;
 
+use super::asking;
 use super::layer::{Layer, Layers};
 use super::names::Merged;
 use super::real::{LayerId, RealDir, Spot};
@@ -17,7 +18,6 @@ use crate::error::{Absent, Error, Result};
 use crate::name::{Name, NameBuf};
 use crate::ondisk::marks::{Marks, Opacity};
 use crate::ondisk::redirect::{self, Redirect};
-use crate::ondisk::whiteout;
 use crate::sync::Arc;
 use crate::sys::at;
 
@@ -211,30 +211,14 @@ impl Resolver<'_> {
         if self.layers.is_bottom(dir.layer) {
             return Ok(found);
         }
-        let is_hidden_below = match whiteout::file_of(name) {
-            Some(file) => self.has(dir, file.as_name())?,
-            None => false,
-        };
+        let is_hidden_below = asking::hides_by_name(dir, self.layers, name)?;
         Ok(match found {
             Step::Absent if is_hidden_below => Step::End,
-            Step::Dir(found, marks) if is_hidden_below || self.has_opaque_file(&found)? => {
+            Step::Dir(found, marks) if is_hidden_below || asking::has_opaque_file(&found, self.layers)? => {
                 Step::Dir(found, Marks { opacity: Opacity::Opaque, ..marks })
             }
             found => found,
         })
-    }
-
-    fn has_opaque_file(&self, dir: &Arc<RealDir>) -> Result<bool> {
-        for file in whiteout::OPAQUE_FILES {
-            if self.has(dir, Name::new(file)?)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    fn has(&self, dir: &Arc<RealDir>, name: Name<'_>) -> Result<bool> {
-        Ok(dir.hold(&self.layers.fds)?.at(name)?.stat().absent()?.is_some())
     }
 
     /// One component in one layer, where it is a directory.

@@ -14,6 +14,7 @@ use unionfs::ops::{Attr, Caller, Entry, Make, Names, OpenFor, SetAttr, SetId, Se
 use unionfs::{Result, Union};
 
 use crate::compare::{Look, Seen};
+use crate::layers::NAMES;
 use crate::reference::{Content, Ids, Node, Replace, Slot};
 use crate::steps::{Change, Operation};
 use crate::{Directories, Subject};
@@ -38,7 +39,8 @@ const DAEMON: Caller = Caller { uid: 0, gid: 0, umask: 0 };
 /// Options that change how things are kept and not what they are.
 pub fn options() -> impl Strategy<Value = Config> {
     let namespace = prop_oneof![Just(Namespace::Trusted), Just(Namespace::User)];
-    // A bound of no names lists every directory anew.
+    // With a bound of no names the layers are asked for each name, and listings
+    // are made anew.
     let dir_cache = prop_oneof![Just(Config::default().dir_cache), Just(0)];
     (any::<bool>(), any::<bool>(), any::<bool>(), namespace, dir_cache).prop_map(
         |(metacopy, xino, volatile, namespace, dir_cache)| Config {
@@ -202,9 +204,30 @@ impl Engine {
         Ok(found)
     }
 
+    /// The names there can be that are found in a directory.
+    fn found_by_name(&self, dir: NodeId) -> Result<Vec<(&'static [u8], FileType, u64)>> {
+        let mut found = Vec::new();
+        for name in NAMES {
+            match self.union().lookup(dir, OsStr::new(name)) {
+                Ok(entry) => {
+                    found.push((name.as_bytes(), entry.attr.kind, entry.attr.ino));
+                    self.forget(entry.id);
+                }
+                Err(error) if error.errno() == Errno::NOENT => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+
     /// Looks at everything below a directory that is referred to.
     fn walk(&self, path: &[String], dir: NodeId, seen: &mut Seen) -> Result<()> {
-        for listed in self.union().list(dir)?.from_offset(2) {
+        let found = self.found_by_name(dir)?;
+        let listed = self.union().list(dir)?;
+        let mut names: Vec<_> = listed.from_offset(2).map(|it| (it.name, it.kind, it.ino)).collect();
+        names.sort_by_key(|(name, ..)| *name);
+        assert_eq!(found, names, "/{}: what is found is what is listed", path.join("/"));
+        for listed in listed.from_offset(2) {
             let found = self.union().lookup(dir, OsStr::from_bytes(listed.name))?;
             let path = [path, &[String::from_utf8(listed.name.to_vec()).unwrap()]].concat();
             assert_eq!((listed.kind, listed.ino), (found.attr.kind, found.attr.ino), "/{}", path.join("/"));
