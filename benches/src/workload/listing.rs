@@ -27,6 +27,17 @@ pub const WORKLOADS: &[Workload] = &[
         run: ls,
     },
     Workload {
+        name: "large-dir",
+        group: Group::Metadata,
+        about: "one name of a directory of 10,000 from 8 layers, then an absent one, nothing else having been asked for",
+        tree: Tree::Flat,
+        lowers: LOWERS,
+        bare: Bare::Whole,
+        needs: Needs::Layers,
+        repeat: Repeat::EachRound,
+        run: one_of_many,
+    },
+    Workload {
         name: "rename-dir",
         group: Group::Change,
         about: "mv of a lower directory of 10,000 names; where it is EXDEV, mv copies",
@@ -45,6 +56,18 @@ fn ls(stage: &mut Stage) -> io::Result<()> {
     for pass in ["cold", "warm"] {
         stage.measure(pass, Unit::SecondsEach, names, |_| list(&root.join("flat"), names))?;
     }
+    Ok(())
+}
+
+fn one_of_many(stage: &mut Stage) -> io::Result<()> {
+    let dir = stage.mount()?.join("flat");
+    stage.measure("present", Unit::SecondsEach, 1, |_| {
+        fs::symlink_metadata(dir.join("name-00500")).map(drop)
+    })?;
+    stage.measure("absent", Unit::SecondsEach, 1, |_| match fs::symlink_metadata(dir.join("no-name")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => Err(io::Error::other(format!("no-name: {other:?}"))),
+    })?;
     Ok(())
 }
 

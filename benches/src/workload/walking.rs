@@ -48,7 +48,7 @@ const fn absent_of(name: &'static str, lowers: usize) -> Workload {
     Workload {
         name,
         group: Group::Metadata,
-        about: "stat 5 absent names in each directory of a Debian tree: the first one, four more, all again",
+        about: "open each directory of a Debian tree, and stat 5 absent names in it: the first one, four more, all again",
         tree: Tree::Debian,
         lowers,
         bare: Bare::Whole,
@@ -68,15 +68,20 @@ fn stat_walk(stage: &mut Stage) -> io::Result<()> {
     Ok(())
 }
 
-/// The directories are opened before the clock starts; their names have not
-/// been asked for.
+/// Some list a directory when it is opened, some for the first name that is
+/// asked for.
 fn absent(stage: &mut Stage) -> io::Result<()> {
     let limit = stage.sizes().tree_entries;
     let whole = walk::paths(&stage.layers().whole)?;
     let root = stage.mount()?;
     let directories = whole.iter().take(limit).filter(|(_, kind)| *kind == FileType::Directory);
     let open = |(path, _): &(std::path::PathBuf, FileType)| walk::open(&root.join(path));
-    let directories: Vec<OwnedFd> = directories.take(DIRECTORIES).map(open).collect::<io::Result<_>>()?;
+    let wanted: Vec<_> = directories.take(DIRECTORIES).collect();
+    let mut directories: Vec<OwnedFd> = Vec::new();
+    stage.measure("open", Unit::SecondsEach, wanted.len(), |_| {
+        directories = wanted.iter().copied().map(open).collect::<io::Result<_>>()?;
+        Ok(())
+    })?;
     let names: Vec<CString> =
         (0..ABSENT).map(|i| CString::new(format!("absent-{i}"))).collect::<Result<_, _>>()?;
     let (first, more) = names.split_at(1);
