@@ -68,6 +68,8 @@ pub struct Draft {
     pub transport: Transport,
     /// `data=`.
     pub data: DataPath,
+    /// `writeback=`.
+    pub writeback: bool,
     /// `spin=`.
     pub spin: Option<Duration>,
     /// `dir_cache=`.
@@ -134,6 +136,7 @@ impl Default for Draft {
             threads: None,
             transport: Transport::Auto,
             data: DataPath::Auto,
+            writeback: false,
             spin: None,
             dir_cache: None,
             foreground: false,
@@ -337,6 +340,12 @@ impl Draft {
                 ("unopened", DataPath::Unopened),
             ],
         )?;
+        Ok(())
+    }
+
+    /// fuse-overlayfs's `writeback=`.
+    pub fn writeback(&mut self, value: &[u8]) -> Set {
+        self.writeback = word(value, &[("0", false), ("1", true)])?;
         Ok(())
     }
 

@@ -81,6 +81,7 @@ pub const TABLE: &[Known] = &[
     known("threaded", Value(Draft::threaded)),
     known("transport", Value(Draft::transport)),
     known("data", Value(Draft::data)),
+    known("writeback", Value(Draft::writeback)),
     known("spin", Value(Draft::spin)),
     known("dir_cache", Value(Draft::dir_cache)),
     known("timeout", Value(Draft::timeout)),
@@ -92,7 +93,6 @@ pub const TABLE: &[Known] = &[
     // Tuning of other servers, which this one does by itself or does not need.
     known("fast_ino", Nothing),
     known("fast_ino_check", Nothing),
-    known("writeback", Nothing),
     known("clone_fd", Nothing),
     known("max_idle_threads", Nothing),
     known("max_threads", Nothing),

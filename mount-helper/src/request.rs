@@ -108,6 +108,7 @@ pub fn settle(draft: Draft, command: &Command, standing: Standing) -> Result<Req
         threads: draft.threads.unwrap_or(cpus.clamp(2, MOST_THREADS)),
         transport: draft.transport,
         data: draft.data,
+        writeback: draft.writeback,
         spin: draft.spin.unwrap_or(if cpus > 1 { SPIN } else { Duration::ZERO }),
     };
     Ok(Request { union: union(draft, standing, flags)?, session, mount })

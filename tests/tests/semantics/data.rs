@@ -1,6 +1,7 @@
 //! Data: ranges, holes, copies, and putting it on disk.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use rustix::fs::{FallocateFlags, SeekFrom, copy_file_range, fallocate, fdatasync, fsync, seek};
@@ -128,4 +129,48 @@ fn s66_volatile_never_waits_for_the_disk() {
     fs::remove_dir_all(scene.stage.work.join("work/incompat")).unwrap();
     scene.remount();
     scene.end();
+}
+
+const GATHERED: &str = "transport=auto,data=auto,writeback=1";
+
+#[test]
+fn s108_writes_are_gathered() {
+    let plan = Plan::new(1, |l| put(&l[0], "f", bytes(10_000)).unwrap()).served(GATHERED);
+    plan.ours(|s| {
+        let mut file = fs::File::options().append(true).open(s.at("f")).unwrap();
+        let mut expected = bytes(10_000);
+        for number in 0..5000 {
+            let line = format!("line {number}\n");
+            file.write_all(line.as_bytes()).unwrap();
+            expected.extend(line.bytes());
+        }
+        let len = expected.len() as u64;
+        assert_eq!(fs::metadata(s.at("f")).unwrap().len(), len, "known before it is written");
+        assert_eq!(fs::read(s.at("f")).unwrap(), expected);
+        fdatasync(&file).unwrap();
+        assert_eq!(fs::read(s.upper("f")).unwrap(), expected);
+        file.write_all(b"end").unwrap();
+        drop(file);
+        expected.extend(b"end");
+        assert_eq!(fs::read(s.upper("f")).unwrap(), expected, "a closed file is written");
+        assert!(s.stat("WRITE") < 100, "{} requests", s.stat("WRITE"));
+        let modified = fs::metadata(s.at("f")).unwrap().modified().unwrap();
+        s.remount();
+        assert_eq!(fs::read(s.at("f")).unwrap(), expected);
+        assert_eq!(fs::metadata(s.at("f")).unwrap().modified().unwrap(), modified);
+    });
+}
+
+#[test]
+fn s108_what_is_written_late_can_fail_late() {
+    let plan = Plan::new(1, |l| put(&l[0], "f", "x").unwrap()).on(Backing::Ext4(64)).served(GATHERED);
+    plan.ours(|s| {
+        let file = edit(&s.at("f"));
+        let written = (0..100_u64).try_for_each(|at| file.write_all_at(&bytes(1 << 20), at << 20));
+        let synced = fsync(&file);
+        assert!(written.is_err() || synced == Err(Errno::NOSPC), "{written:?}, {synced:?}");
+        file.set_len(1).unwrap();
+        fsync(&file).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 1);
+    });
 }

@@ -32,6 +32,8 @@ pub struct Wishes {
     pub opens: Opens,
     /// Data that does not come through the server.
     pub passthrough: bool,
+    /// Writes gathered in the mount's page cache.
+    pub writeback: bool,
     /// Requests through io_uring.
     pub uring: bool,
 }
@@ -145,6 +147,7 @@ fn wanted(wishes: &Wishes) -> u64 {
         // Without OPEN, a truncation must come as a request of its own.
         (wishes.opens == Opens::Answered, init::ATOMIC_O_TRUNC),
         (wishes.passthrough, init::PASSTHROUGH),
+        (wishes.writeback, init::WRITEBACK_CACHE),
         (wishes.uring, init::OVER_IO_URING),
     ];
     let chosen = optional.iter().filter(|(is_wished, _)| *is_wished).fold(0, |all, (_, flag)| all | flag);
@@ -172,7 +175,8 @@ fn wanted(wishes: &Wishes) -> u64 {
 mod tests {
     use super::*;
 
-    const ALL: Wishes = Wishes { acl: true, opens: Opens::Spared, passthrough: true, uring: true };
+    const ALL: Wishes =
+        Wishes { acl: true, opens: Opens::Spared, passthrough: true, writeback: false, uring: true };
 
     #[test]
     fn only_what_is_offered_is_taken() {

@@ -50,6 +50,9 @@ pub struct SessionConfig {
     pub transport: Transport,
     /// How file data reaches its readers.
     pub data: DataPath,
+    /// Whether writes are gathered in the mount's page cache, and reach the server
+    /// when a file is closed, synced or the kernel needs the memory.
+    pub writeback: bool,
     /// How long a thread looks for the next request before it sleeps.
     pub spin: Duration,
 }
@@ -97,9 +100,13 @@ impl DataPath {
     ///
     /// # Errors
     /// A sentence: what was asked for cannot be had.
-    fn settle(self, greeting: &Greeting) -> io::Result<DataPath> {
+    fn settle(self, greeting: &Greeting, writeback: bool) -> io::Result<DataPath> {
         let can_pass = greeting.offers_passthrough() && may_pass_through();
         match self {
+            DataPath::Auto if writeback => Ok(DataPath::Unopened),
+            asked if asked.passes() && writeback => Err(io::Error::other(
+                "writes to files that are passed through cannot be gathered\nhint: data=auto, or no writeback=1",
+            )),
             DataPath::Auto if can_pass => Ok(DataPath::Programs),
             DataPath::Auto => Ok(DataPath::Unopened),
             asked if asked.passes() && !can_pass => Err(io::Error::other(
@@ -133,16 +140,20 @@ impl Session {
     /// What reading or writing the descriptor gave, or a kernel too old.
     pub fn start(union: Arc<Union>, device: OwnedFd, config: SessionConfig) -> io::Result<Session> {
         if config.transport == Transport::Fuser {
+            if config.writeback {
+                return Err(io::Error::other("transport=fuser has no writeback=1\nhint: transport=auto"));
+            }
             return Ok(Session(Kind::Plain(plain::Session::start(union, device, config.threads)?)));
         }
         let channel = Channel::new(Arc::new(device));
         let greeting = Greeting::receive(&channel)?;
-        let data = config.data.settle(&greeting)?;
+        let data = config.data.settle(&greeting, config.writeback)?;
         let queues = queues(&greeting, &channel, &config)?;
         let wishes = Wishes {
             acl: union.config().acl,
             opens: if data == DataPath::Unopened { Opens::Spared } else { Opens::Answered },
             passthrough: data.passes(),
+            writeback: config.writeback,
             uring: queues.is_some(),
         };
         let terms = greeting.answer(&channel, &wishes);
