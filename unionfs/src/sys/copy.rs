@@ -1,9 +1,10 @@
 //! The data of one file into another, as cheaply as the file systems allow.
 //!
 //! A shared extent (`FICLONE`) costs nothing. Else the data segments are copied
-//! inside the kernel (`copy_file_range(2)`), and where it cannot do that, through
-//! a buffer. Holes stay holes. Both descriptors must be private to the caller:
-//! the source's position moves.
+//! inside the kernel: by `copy_file_range(2)`, or between two kinds of file
+//! system, for which that is not, by `sendfile(2)` from page cache to page cache,
+//! as kernel overlayfs does it. Where neither goes, through a buffer. Holes stay
+//! holes. Both descriptors must be private to the caller: their positions move.
 //!
 //! Nothing here makes the copy durable or gives it a name.
 
@@ -14,8 +15,8 @@ use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{Error, Result};
 
-/// How much one `copy_file_range` may take: enough to make its cost vanish, and
-/// little enough for a signal to be noticed.
+/// How much one system call may copy: enough to make its cost vanish, and little
+/// enough for a signal to be noticed.
 const RANGE_MAX: u64 = 64 << 20;
 
 /// The buffer where the kernel cannot copy by itself: larger ones are no faster.
@@ -37,7 +38,7 @@ pub fn copy_data(from: BorrowedFd<'_>, to: BorrowedFd<'_>, len: u64) -> Result<(
         // No shared extents here.
         Err(_) => {}
     }
-    let mut copier = Copier { from, to, way: Way::Kernel };
+    let mut copier = Copier { from, to, way: Way::Range };
     let mut written = 0;
     while let Some(segment) = next_data(from, written, len)? {
         copier.copy(segment.start, segment.end)?;
@@ -84,9 +85,12 @@ fn next_data(from: BorrowedFd<'_>, position: u64, len: u64) -> Result<Option<std
     Ok(Some(start..end.min(len)))
 }
 
-/// How the bytes go over; once the kernel has refused, it is not asked again.
+/// How the bytes go over; once the kernel has refused one, it is not asked again.
 enum Way {
-    Kernel,
+    /// By `copy_file_range`.
+    Range,
+    /// By `sendfile`.
+    Pages,
     Buffer(Vec<u8>),
 }
 
@@ -102,39 +106,47 @@ impl Copier<'_> {
         let mut position = start;
         while position < end {
             let copied = match &mut self.way {
-                Way::Kernel => match in_kernel(self.from, self.to, position, end)? {
-                    Some(copied) => copied,
-                    None => {
-                        self.way = Way::Buffer(vec![0; BUFFER]);
-                        continue;
-                    }
-                },
+                Way::Range => in_kernel(end - position, |len| range(self.from, self.to, position, len))?,
+                Way::Pages => in_kernel(end - position, |len| pages(self.from, self.to, position, len))?,
                 Way::Buffer(buffer) => match through(buffer, self.from, self.to, position, end)? {
                     0 => return Err(became_shorter(self.from, end)),
-                    copied => copied,
+                    copied => Some(copied),
                 },
             };
-            position += copied;
+            match (copied, &self.way) {
+                (Some(copied), _) => position += copied,
+                (None, Way::Range) => self.way = Way::Pages,
+                (None, _) => self.way = Way::Buffer(vec![0; BUFFER]),
+            }
         }
         Ok(())
     }
 }
 
-/// One `copy_file_range`; `None` where it must be done by hand. "Nothing copied"
-/// is also such an answer: some file systems say so instead of failing, and a
-/// plain read then tells whether the file has really ended.
-fn in_kernel(from: BorrowedFd<'_>, to: BorrowedFd<'_>, position: u64, end: u64) -> Result<Option<u64>> {
-    let chunk = usize::try_from((end - position).min(RANGE_MAX)).unwrap_or(BUFFER);
-    let copied = retry_on_intr(|| {
-        let (mut source, mut target) = (position, position);
-        rustix::fs::copy_file_range(from, Some(&mut source), to, Some(&mut target), chunk)
-    });
-    match copied {
+/// Has one system call copy as much of `len` bytes as it may; `None` where another
+/// way must be taken. "Nothing copied" is also such an answer: some file systems
+/// say so instead of failing, and a plain read then tells whether the file has
+/// really ended.
+fn in_kernel(len: u64, copy: impl Fn(usize) -> rustix::io::Result<usize>) -> Result<Option<u64>> {
+    let len = usize::try_from(len.min(RANGE_MAX)).unwrap_or(BUFFER);
+    match retry_on_intr(|| copy(len)) {
         Ok(0) => Ok(None),
         Ok(copied) => Ok(Some(copied as u64)),
         Err(errno) if is_final(errno) => Err(errno.into()),
         Err(_) => Ok(None),
     }
+}
+
+fn range(from: BorrowedFd<'_>, to: BorrowedFd<'_>, position: u64, len: usize) -> rustix::io::Result<usize> {
+    let (mut source, mut target) = (position, position);
+    rustix::fs::copy_file_range(from, Some(&mut source), to, Some(&mut target), len)
+}
+
+fn pages(from: BorrowedFd<'_>, to: BorrowedFd<'_>, position: u64, len: usize) -> rustix::io::Result<usize> {
+    // It writes where the target stands.
+    rustix::fs::seek(to, SeekFrom::Start(position))?;
+    let mut source = position;
+    rustix::fs::sendfile(to, from, Some(&mut source), len)
 }
 
 /// One buffer of bytes, read and written in full; the number read.
@@ -161,7 +173,7 @@ fn through(
 }
 
 /// Errors that another way of copying would meet again. Every other answer of
-/// `FICLONE` or `copy_file_range` means "not with these two files".
+/// `FICLONE`, `copy_file_range` or `sendfile` means "not with these two files".
 fn is_final(errno: Errno) -> bool {
     matches!(errno, Errno::NOSPC | Errno::DQUOT | Errno::IO | Errno::FBIG | Errno::NOMEM | Errno::BADF)
 }
@@ -239,15 +251,22 @@ mod tests {
     }
 
     #[test]
-    fn the_buffer_copies_what_the_kernel_would() {
+    fn each_way_copies_what_the_others_would() {
         let dir = Scratch::new("copy");
         let from = make(&dir.path().join("from"), 2 * MIB, &[(5, MIB + 300_000)]);
-        let to = File::options().write(true).read(true).create_new(true).open(dir.path().join("to")).unwrap();
-        let mut copier = Copier { from: from.as_fd(), to: to.as_fd(), way: Way::Buffer(vec![0; BUFFER]) };
-        copier.copy(5, MIB + 300_005).unwrap();
-        copier.copy(MIB + 300_005, 2 * MIB).unwrap();
-        let read = |name| std::fs::read(dir.path().join(name)).unwrap();
-        assert!(read("from") == read("to"));
+        for (n, way) in [Way::Range, Way::Pages, Way::Buffer(vec![0; BUFFER])].into_iter().enumerate() {
+            let path = dir.path().join(format!("to-{n}"));
+            let to = File::options().write(true).read(true).create_new(true).open(&path).unwrap();
+            let before = std::mem::discriminant(&way);
+            let mut copier = Copier { from: from.as_fd(), to: to.as_fd(), way };
+            copier.copy(MIB + 300_005, 2 * MIB).unwrap();
+            copier.copy(5, MIB + 300_005).unwrap();
+            assert_eq!(std::mem::discriminant(&copier.way), before, "way {n} was left");
+            assert!(
+                std::fs::read(dir.path().join("from")).unwrap() == std::fs::read(path).unwrap(),
+                "way {n}"
+            );
+        }
     }
 
     #[test]
