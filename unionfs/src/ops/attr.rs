@@ -41,8 +41,12 @@ impl SetAttr {
     }
 }
 
-/// The set-user-id and the set-group-id bit of a mode.
-const SET_ID: u32 = 0o6000;
+/// The set-user-id bit of a mode.
+const SET_UID: u32 = 0o4000;
+/// The set-group-id bit.
+const SET_GID: u32 = 0o2000;
+/// Both.
+const SET_ID: u32 = SET_UID | SET_GID;
 
 /// Whether someone may be writing to the file without our knowledge.
 fn is_written_past_us(inode: &Inode) -> bool {
@@ -208,8 +212,8 @@ impl Union {
     /// mandatory locking.
     fn set_id_lost(&self, stat: &Stat, caller: Caller) -> u32 {
         let is_member = caller.uid == 0 || self.gids.to_disk(caller.gid) == Some(stat.gid);
-        let sgid = if stat.mode & 0o010 != 0 || !is_member { 0o2000 } else { 0 };
-        stat.mode & (0o4000 | sgid)
+        let sgid = if stat.mode & 0o010 != 0 || !is_member { SET_GID } else { 0 };
+        stat.mode & (SET_UID | sgid)
     }
 
     /// Takes the set-id bits of a file, open as `file`, that was changed by someone
@@ -252,11 +256,11 @@ impl Union {
     pub fn drop_set_gid(&self, id: NodeId) -> Result<()> {
         let inode = self.inode(id)?;
         let stat = self.meant_of(&inode, &self.stat(&inode)?)?;
-        if stat.mode & 0o2000 == 0 || inode.kind == FileType::Directory {
+        if stat.mode & SET_GID == 0 || inode.kind == FileType::Directory {
             return Ok(());
         }
         self.ensure_upper(self.writable()?, &inode, Need::Metadata)?;
-        self.with_metadata(&inode, |file| self.own(file.target()?, None, None, Some(stat.mode & !0o2000)))
+        self.with_metadata(&inode, |file| self.own(file.target()?, None, None, Some(stat.mode & !SET_GID)))
     }
 
     /// The target of a symlink.

@@ -194,18 +194,18 @@ pub fn proc_path(fd: impl AsFd) -> String {
 
 /// Opens a held directory for reading its entries or syncing it.
 pub fn open_listing(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    match fs::openat(dir, c".", flags | OFlags::NOATIME, Mode::empty()) {
-        Err(Errno::PERM) => fs::openat(dir, c".", flags, Mode::empty()),
-        result => result,
-    }
+    open_to_list(dir, b".")
 }
 
 /// Holds a directory of a layer so that [`list_opened`] can list it, once.
 pub fn open_dir_to_list(dir: BorrowedFd<'_>, name: Name<'_>) -> Result<OwnedFd> {
+    open_to_list(dir, name.bytes())
+}
+
+fn open_to_list(dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match fs::openat(dir, name.bytes(), flags | OFlags::NOATIME, Mode::empty()) {
-        Err(Errno::PERM) => fs::openat(dir, name.bytes(), flags, Mode::empty()),
+    match fs::openat(dir, name, flags | OFlags::NOATIME, Mode::empty()) {
+        Err(Errno::PERM) => fs::openat(dir, name, flags, Mode::empty()),
         result => result,
     }
 }
