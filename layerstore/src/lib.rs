@@ -43,6 +43,7 @@ mod parallel;
 pub mod pool;
 pub mod reference;
 pub mod registry;
+mod seal;
 pub mod store;
 pub mod transfer;
 pub mod tree;

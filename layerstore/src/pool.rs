@@ -16,12 +16,14 @@
 //! than the contents it brings. Who makes objects reachable calls
 //! [`Pool::sync`] before, once for all of them.
 //!
+//! Where the file system has fs-verity, an object is sealed before it has its
+//! name: the kernel then verifies what is read of it.
+//!
 //! The pool knows no images: what may be removed is decided elsewhere.
 
 mod insert;
 
 use std::fs::File;
-use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
@@ -30,7 +32,8 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::{Context, Error, Kind, Result};
-use crate::object::{ObjectId, VerityHash};
+use crate::object::ObjectId;
+use crate::seal::{self, Contents, Sealing};
 
 pub use insert::{Insert, Inserted};
 
@@ -41,6 +44,7 @@ pub struct Pool {
     tmp: OwnedFd,
     /// Numbers the names in `tmp` that this process uses.
     next_name: AtomicU64,
+    sealing: Sealing,
 }
 
 impl Pool {
@@ -55,12 +59,29 @@ impl Pool {
             rustix::fs::openat(&pool, name, DIR | OFlags::NOFOLLOW, Mode::empty())
         });
         let (objects, tmp) = (objects.context(opening)?, tmp.context(opening)?);
-        Ok(Pool { path, objects, tmp, next_name: AtomicU64::new(0) })
+        Ok(Pool { path, objects, tmp, next_name: AtomicU64::new(0), sealing: Sealing::default() })
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether files are sealed: their file system has fs-verity.
+    pub fn is_sealing(&self) -> bool {
+        self.sealing.is_on(&self.objects)
+    }
+
+    /// Seals a file that is written: by a descriptor that reads it, in the place of
+    /// the one that wrote.
+    pub(crate) fn seal(&self, file: &mut File) -> std::io::Result<()> {
+        self.sealing.seal(file, &self.objects)
+    }
+
+    /// Seals a file that has its name; whether that could be.
+    pub(crate) fn seal_at(&self, path: &Path) -> Result<bool> {
+        let sealed = File::open(path).and_then(|file| self.sealing.seal_reader(&file));
+        sealed.context(|| format!("seal {}", path.display()))
     }
 
     /// Begins new contents.
@@ -101,22 +122,12 @@ impl Pool {
     }
 
     /// Reads an object and compares it with its name: [`Kind::Corrupt`] if they differ.
-    pub fn verify(&self, id: &ObjectId) -> Result<()> {
-        let mut file = self.get(id)?;
-        let mut hash = VerityHash::new();
-        let mut buffer = vec![0; 1 << 17];
-        loop {
-            let read = file.read(&mut buffer).context(|| format!("read object {}", self.describe(id)))?;
-            match buffer.get(..read) {
-                Some(bytes) if read > 0 => hash.update(bytes),
-                _ => break,
-            }
+    pub fn verify(&self, id: &ObjectId) -> Result<Contents> {
+        let found = seal::contents(&self.get(id)?, || format!("object {}", self.describe(id)))?;
+        if found.id == *id {
+            return Ok(found);
         }
-        let found = hash.finish();
-        if found == *id {
-            return Ok(());
-        }
-        Err(Error::new(Kind::Corrupt, format!("object {} contains {}", self.describe(id), found.hex())))
+        Err(Error::new(Kind::Corrupt, format!("object {} contains {}", self.describe(id), found.id.hex())))
     }
 
     /// Removes an object; false if it was not there.

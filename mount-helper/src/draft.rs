@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::mount::MountFlags;
-use unionfs::config::{IdRange, OverrideStat, Submounts};
+use unionfs::config::{IdRange, OverrideStat, Submounts, Verity};
 use unionfs::fuse::{DataPath, Transport};
 
 use crate::paths;
@@ -36,6 +36,8 @@ pub struct Draft {
     pub redirect_dir: Option<Redirect>,
     /// `metacopy=`.
     pub metacopy: Option<bool>,
+    /// `verity=`.
+    pub verity: Verity,
     /// `index=`.
     pub index: Option<bool>,
     /// `xino=`.
@@ -120,6 +122,7 @@ impl Default for Draft {
             work: None,
             redirect_dir: None,
             metacopy: None,
+            verity: Verity::Off,
             index: None,
             xino: None,
             volatile: false,
@@ -250,12 +253,10 @@ impl Draft {
         }
     }
 
-    /// `verity=`: only `off` can be had.
+    /// `verity=`.
     pub fn verity(&mut self, value: &[u8]) -> Set {
-        match word(value, &[("on", true), ("require", true), ("off", false)])? {
-            true => Err("fs-verity digests are not checked".into()),
-            false => Ok(()),
-        }
+        self.verity = word(value, &[("off", Verity::Off), ("on", Verity::On), ("require", Verity::Require)])?;
+        Ok(())
     }
 
     /// `uuid=`: a FUSE mount has none of its own.

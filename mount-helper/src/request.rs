@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::mount::MountFlags;
 use unionfs::Config;
-use unionfs::config::{Namespace, RedirectDir, Squash, UpperDirs};
+use unionfs::config::{Namespace, RedirectDir, Squash, UpperDirs, Verity};
 use unionfs::fuse::{DataPath, SessionConfig, Transport};
 
 use crate::args::{Command, Words};
@@ -179,6 +179,7 @@ fn union(draft: Draft, standing: Standing, flags: MountFlags) -> Result<Config> 
         xino: draft.xino.unwrap_or(default.xino),
         upper,
         redirect_dir,
+        verity: draft.verity,
         namespace,
         uid_map: draft.uid_map,
         gid_map: draft.gid_map,
@@ -202,6 +203,10 @@ fn metacopy(draft: &Draft, default: bool, writable: bool) -> Result<bool> {
         Some(Redirect::NoFollow) => false,
     };
     match (draft.metacopy, redirects) {
+        (Some(false), _) if draft.verity != Verity::Off => {
+            Err(Failure::usage("metacopy=off conflicts with the verity option given")
+                .hint("the digests that verity checks are in metacopies"))
+        }
         (Some(true), false) => {
             Err(Failure::usage("metacopy=on conflicts with the redirect_dir option given")
                 .hint("metacopy needs redirect_dir=on, which is the default"))
@@ -262,6 +267,9 @@ mod tests {
             (format!("{upper},redirect_dir=follow"), Some(false)),
             (format!("{upper},metacopy=off,redirect_dir=on"), Some(false)),
             (upper.to_string(), Some(true)),
+            (format!("{upper},metacopy=off,verity=off"), Some(false)),
+            (format!("{upper},metacopy=off,verity=on"), None),
+            (format!("{upper},verity=require"), Some(true)),
             ("lowerdir=/a:/b,metacopy=on,redirect_dir=follow".into(), Some(true)),
             ("lowerdir=/a::/d,metacopy=on,redirect_dir=nofollow".into(), None),
             ("lowerdir=/a,upperdir=/u".into(), None),

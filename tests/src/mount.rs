@@ -189,6 +189,17 @@ impl Mount {
         rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
     }
 
+    /// What our daemon has said so far.
+    ///
+    /// # Errors
+    /// Those of reading its messages.
+    pub fn said(&mut self) -> io::Result<String> {
+        match &mut self.daemon {
+            Some(daemon) => messages(&mut daemon.messages),
+            None => Ok(String::new()),
+        }
+    }
+
     /// Tells the watchdog that the mount is alive and may be used for `limit`.
     pub fn extend(&self, limit: Duration) {
         if let Some(daemon) = &self.daemon {

@@ -370,6 +370,57 @@ fn s105_an_object_that_is_lost_or_cut_is_an_error_of_that_file_alone() {
     mount.unmount().unwrap();
 }
 
+/// Changes a byte of an object, whose length stays.
+fn tamper(scene: &Scene, contents: &[u8]) -> String {
+    let path = layerstore::object::ObjectId::of(contents).path();
+    let mut bytes = contents.to_vec();
+    bytes[7] ^= 1;
+    let object = scene.store.objects().join(&path);
+    fs::remove_file(&object).unwrap();
+    fs::write(object, bytes).unwrap();
+    path
+}
+
+#[test]
+fn s107_a_file_of_an_image_is_what_the_index_says() {
+    let scene = Scene::new(|root| {
+        put(root, "whole", vec![1; 1000]).unwrap();
+        put(root, "bad", vec![2; 100_000]).unwrap();
+        put(root, "inline", vec![3; 10]).unwrap();
+    });
+    let object = tamper(&scene, &[2; 100_000]);
+    let read =
+        |at: &Path, name: &str| fs::read(at.join(name)).map(|read| read.len()).map_err(|e| e.raw_os_error());
+    let refused = Err(Some(libc::EIO));
+    let mount = scene.mount(&scene.layers("off"));
+    assert_eq!(
+        ["whole", "bad", "inline"].map(|name| read(mount.path(), name)),
+        [Ok(1000), Ok(100_000), Ok(10)]
+    );
+    mount.unmount().unwrap();
+    let mut mount = scene.mount(&scene.layers("on").with("verity=on"));
+    assert_eq!(["whole", "bad", "inline"].map(|name| read(mount.path(), name)), [Ok(1000), refused, Ok(10)]);
+    let said = mount.said().unwrap();
+    let line = format!("the object {object} has the digest ");
+    assert!(said.contains(&line) && said.contains("hint: `runion fsck --repair`"), "{said}");
+    assert_eq!(fs::metadata(mount.path().join("bad")).unwrap().len(), 100_000);
+    let opened = OpenOptions::new().append(true).open(mount.path().join("bad"));
+    let appended = opened.and_then(|mut file| file.write_all(b"more"));
+    assert_eq!(appended.unwrap_err().raw_os_error(), Some(libc::EIO));
+    mount.unmount().unwrap();
+    let upper = scene.scratch.path().join("on-upper");
+    assert_eq!(fs::read_dir(upper).unwrap().count(), 0);
+    // No object of this file system is sealed.
+    let mut mount = scene.mount(&scene.layers("require").with("verity=require"));
+    assert_eq!(["whole", "bad", "inline"].map(|name| read(mount.path(), name)), [refused, refused, Ok(10)]);
+    let said = mount.said().unwrap();
+    assert!(said.contains("fs-verity") && said.contains("hint: "), "{said}");
+    fs::set_permissions(mount.path().join("inline"), Permissions::from_mode(0o600)).unwrap();
+    append(&mount.path().join("inline"), "more");
+    assert_eq!(read(mount.path(), "inline"), Ok(14));
+    mount.unmount().unwrap();
+}
+
 #[test]
 fn s103_programs_of_an_image_are_read_by_the_kernel_itself() {
     let scene = Scene::new(|root| {

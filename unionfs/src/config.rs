@@ -21,6 +21,8 @@ pub struct Config {
     pub redirect_dir: RedirectDir,
     /// Whether a change of metadata alone copies no data.
     pub metacopy: bool,
+    /// Whether data that lies elsewhere is held to the digest its metadata gives.
+    pub verity: Verity,
     /// Whether hard links of lower files survive copy-up.
     pub index: bool,
     /// Whether inode numbers are composed to be unique over all layers.
@@ -78,6 +80,19 @@ pub enum RedirectDir {
     Follow,
     /// Neither follow nor create.
     NoFollow,
+}
+
+/// Kernel overlayfs's `verity` option: what is done with the digests that the
+/// files of images, and metacopies, give of their data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verity {
+    /// Nothing.
+    Off,
+    /// Data is what its digest says, where there is one: the kernel tells where
+    /// fs-verity seals the file, else its bytes are read.
+    On,
+    /// Data has a digest, and is sealed by fs-verity.
+    Require,
 }
 
 /// The extended attribute namespace for overlay's private marks.
@@ -145,6 +160,7 @@ impl Default for Config {
             upper: None,
             redirect_dir: RedirectDir::Auto,
             metacopy: true,
+            verity: Verity::Off,
             index: true,
             xino: true,
             volatile: false,

@@ -23,6 +23,7 @@
 //! | `ondisk` | what marks look like | layers, inodes |
 //! | `object` | one file of any layer, to be read | writes |
 //! | [`image`] | a container image's files, from one mapped index | layers, inodes |
+//! | [`verity`] | files' fs-verity digests | layers, inodes |
 //! | `sys` | system calls; the only unsafe | decisions |
 //!
 //! # Limits
@@ -47,6 +48,7 @@ mod stack;
 mod stats;
 pub mod sync;
 mod sys;
+pub mod verity;
 
 pub use config::Config;
 pub use error::{Error, Result};
@@ -91,6 +93,8 @@ pub struct Union {
     can_lack: Learnt,
     /// Files that are open for whoever asks next.
     idle: IdleFiles,
+    /// Data that was verified.
+    verified: ops::Verified,
 }
 
 impl Union {
@@ -141,6 +145,7 @@ impl Union {
             passthrough: std::sync::OnceLock::new(),
             can_lack: Learnt::default(),
             idle: IdleFiles::default(),
+            verified: ops::Verified::default(),
             uncapped: AtomicU64::new(0),
             config,
         })

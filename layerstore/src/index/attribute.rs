@@ -2,8 +2,7 @@
 //! overlayfs's, and those by which overlayfs finds a file's contents.
 
 use unionfs::image::format::{
-    self, ESCAPED_PREFIX, METACOPY, Metacopy, OVERLAY_PREFIX, REDIRECT, XATTR_ALIGN, XATTR_PREFIXES,
-    XattrEntry,
+    ESCAPED_PREFIX, METACOPY, Metacopy, OVERLAY_PREFIX, REDIRECT, XATTR_ALIGN, XATTR_PREFIXES, XattrEntry,
 };
 use zerocopy::IntoBytes;
 
@@ -82,12 +81,7 @@ impl Attribute<'_> {
 
     fn value(&self) -> Vec<u8> {
         match *self {
-            Attribute::Metacopy(id) => {
-                let len = size_of::<Metacopy>() + id.0.len();
-                let head =
-                    Metacopy { len: len as u8, digest_algo: format::VERITY_SHA256, ..Metacopy::default() };
-                [head.as_bytes(), &id.0].concat()
-            }
+            Attribute::Metacopy(id) => Metacopy::with(&id.0),
             Attribute::Redirect(id) => format!("/{}", id.path()).into_bytes(),
             Attribute::Mark(_, value) | Attribute::Own(_, value) => value.to_vec(),
         }

@@ -88,7 +88,7 @@ impl<'p> Insert<'p> {
     /// The contents are whole: they are in the pool under their name.
     pub fn finish(mut self) -> Result<Inserted> {
         let size = self.offset + self.held.len() as u64;
-        let id = std::mem::take(&mut self.hash).finish();
+        let id = ObjectId(std::mem::take(&mut self.hash).finish());
         let path = id.path();
         let there = self.pool.stat(&path).context(|| self.action())?;
         if there == Some(size) {
@@ -182,6 +182,7 @@ impl<'p> Hidden<'p> {
         if self.file.metadata()?.len() != size {
             self.file.set_len(size)?;
         }
+        self.pool.seal(&mut self.file)?;
         match self.link(&self.pool.objects, path) {
             Ok(()) => return Ok(true),
             Err(Errno::NOENT) => {

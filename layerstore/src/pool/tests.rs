@@ -1,3 +1,5 @@
+use std::io::Read;
+
 use std::os::unix::fs::MetadataExt;
 
 use super::*;

@@ -37,6 +37,13 @@ impl Staged<'_> {
         self.path = None;
         self.store.sync_dir(path.parent().unwrap_or(path))
     }
+
+    /// The same of a file that never changes, which the kernel holds to that where
+    /// it can.
+    pub fn publish_sealed(mut self, path: &Path) -> Result<()> {
+        self.store.pool.seal(&mut self.file).context(|| format!("write {}", path.display()))?;
+        self.publish(path)
+    }
 }
 
 impl Write for Staged<'_> {

@@ -6,13 +6,15 @@
 //! who loads or pulls them again gets them whole. An index is made anew.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 
 use rustix::fs::FlockOperation;
 
-use super::images::{chain_id, digest_of, short};
+use super::images::{chain_id, contents_of, short};
 use super::{ImageRecord, Store};
 use crate::digest::{Digest, Hashing};
 use crate::error::{Error, Kind, Result};
+use crate::seal::Contents;
 
 /// What is done about what is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +39,8 @@ struct Check<'s> {
     store: &'s Store,
     repair: Repair,
     findings: Vec<Finding>,
+    /// Whole files that the kernel could hold to what they are, and does not.
+    unsealed: Vec<PathBuf>,
 }
 
 impl Store {
@@ -47,12 +51,13 @@ impl Store {
     /// What could not be read at all. What is broken is no error: it is found.
     pub fn fsck(&self, repair: Repair) -> Result<Vec<Finding>> {
         let _lock = self.lock("lock", FlockOperation::LockExclusive)?;
-        let mut check = Check { store: self, repair, findings: Vec::new() };
+        let mut check = Check { store: self, repair, findings: Vec::new(), unsealed: Vec::new() };
         check.objects()?;
         let whole = check.layers()?;
         // Before the images: no record changes where the names cannot be read.
         check.names()?;
         check.images(&whole)?;
+        check.seals()?;
         Ok(check.findings)
     }
 }
@@ -70,8 +75,9 @@ impl Check<'_> {
     fn objects(&mut self) -> Result<()> {
         let store = self.store;
         for id in store.pool.ids()? {
-            if let Err(error) = broken(store.pool.verify(&id))? {
-                self.found(error, || store.pool.remove(&id).map(|_| "removed".to_owned()))?;
+            match broken(store.pool.verify(&id))? {
+                Ok(found) => self.note_seal(found, || store.objects().join(id.path())),
+                Err(error) => self.found(error, || store.pool.remove(&id).map(|_| "removed".to_owned()))?,
             }
         }
         Ok(())
@@ -136,11 +142,14 @@ impl Check<'_> {
             }
         }
         let path = store.index_path(chain_id(&record.layers));
-        match broken(digest_of(&path))? {
-            Ok(found) if found == record.index => Ok(()),
+        match broken(contents_of(&path))? {
+            Ok(found) if found.id == record.index => {
+                self.note_seal(found, || path);
+                Ok(())
+            }
             found => {
                 let wrong =
-                    found.map_or_else(|error| error, |found| format!("its digest is {}", found.hex()));
+                    found.map_or_else(|error| error, |found| format!("its digest is {}", found.id.hex()));
                 self.found(format!("the index of image {}: {wrong}", short(&id)), || {
                     let index = store.index_of(&record.layers, None)?;
                     store.change_record(id, |record| record.index = index)?;
@@ -148,6 +157,30 @@ impl Check<'_> {
                 })
             }
         }
+    }
+
+    fn note_seal(&mut self, found: Contents, path: impl FnOnce() -> PathBuf) {
+        if !found.is_sealed && self.store.pool.is_sealing() {
+            self.unsealed.push(path());
+        }
+    }
+
+    /// What was stored before its file system had fs-verity, or we used it.
+    fn seals(&mut self) -> Result<()> {
+        let (store, unsealed) = (self.store, std::mem::take(&mut self.unsealed));
+        let Some(first) = unsealed.first() else { return Ok(()) };
+        let what = match unsealed.len() {
+            1 => format!("{} is not sealed by fs-verity", first.display()),
+            all => format!("{} and {} more files are not sealed by fs-verity", first.display(), all - 1),
+        };
+        self.found(what, || {
+            let mut sealed = 0;
+            for path in &unsealed {
+                sealed += usize::from(store.pool.seal_at(path)?);
+            }
+            Ok(if sealed == unsealed.len() { "sealed" } else { "the file system does not seal them" }
+                .to_owned())
+        })
     }
 
     fn remove_image(&mut self, id: Digest, wrong: &str) -> Result<()> {

@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
+use unionfs::config::Verity;
+use unionfs::verity::{self, Measured};
 
 use super::disk::REPAIR;
 use super::names::{self, Names, not_found};
@@ -17,6 +19,7 @@ use crate::index;
 use crate::layer::apply;
 use crate::object::{ObjectId, VerityHash};
 use crate::reference::{IdPrefix, Reference};
+use crate::seal::{self, Contents};
 use crate::tree::Tree;
 
 /// An image that is here.
@@ -242,21 +245,23 @@ impl Store {
     pub(super) fn index_of(&self, layers: &[Digest], known: Option<ObjectId>) -> Result<ObjectId> {
         let path = self.index_path(chain_id(layers));
         if let Some(known) = known {
-            if path.exists() && digest_of(&path)? == known {
-                return Ok(known);
+            match contents_of(&path) {
+                Ok(found) if found.id == known => return Ok(known),
+                Err(error) if !matches!(error.kind(), Kind::Corrupt | Kind::NotFound) => return Err(error),
+                _ => {}
             }
         }
         let tree = self.tree(layers)?;
         let mut staged = self.stage()?;
         let digest = {
             let to = std::io::BufWriter::with_capacity(1 << 20, &mut staged);
-            let mut hashing = Verity { to, hash: VerityHash::new() };
+            let mut hashing = Hashed { to, hash: VerityHash::new() };
             let written =
                 index::write(&tree, uuid_of(layers), &mut hashing).and_then(|()| Ok(hashing.flush()?));
             written.context(|| format!("write {}", path.display()))?;
-            hashing.hash.finish()
+            ObjectId(hashing.hash.finish())
         };
-        staged.publish(&path)?;
+        staged.publish_sealed(&path)?;
         Ok(digest)
     }
 
@@ -277,6 +282,36 @@ impl Store {
     /// Where an image's index is, for a union's lower.
     pub fn index_file(&self, image: &ImageRecord) -> PathBuf {
         self.index_path(chain_id(&image.layers))
+    }
+
+    /// How an image's files are verified: as it is asked for, else wherever that
+    /// costs nothing, its index being sealed. If they are, the index is what its
+    /// record says: of a sealed one the kernel tells, another is read.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`] where it is not, or is not sealed and has to be.
+    pub fn verity(&self, image: &ImageRecord, asked: Option<Verity>) -> Result<Verity> {
+        if asked == Some(Verity::Off) {
+            return Ok(Verity::Off);
+        }
+        let path = self.index_file(image);
+        let reading = || format!("read {}", path.display());
+        let file = File::open(&path).context(reading)?;
+        let found = match (asked, verity::measure(&file).context(reading)?) {
+            (_, Measured::Sealed(found)) => found,
+            (None, _) => return Ok(Verity::Off),
+            (Some(Verity::Require), _) => {
+                let message = format!("{} is not sealed by fs-verity", path.display());
+                return Err(Error::new(Kind::Corrupt, message)
+                    .hint("where the file system has fs-verity, `runion fsck --repair` seals it"));
+            }
+            (Some(_), _) => verity::digest_of(&file).context(reading)?,
+        };
+        if ObjectId(found) != image.index {
+            let message = format!("{} has the digest {}", path.display(), ObjectId(found).hex());
+            return Err(Error::new(Kind::Corrupt, message).hint("`runion fsck --repair` makes it anew"));
+        }
+        Ok(asked.unwrap_or(Verity::On))
     }
 
     /// Holds an image: it is not removed while the proof is there.
@@ -369,22 +404,19 @@ fn uuid_of(layers: &[Digest]) -> [u8; 16] {
     uuid
 }
 
-/// The fs-verity digest of a file.
-pub(super) fn digest_of(path: &std::path::Path) -> Result<ObjectId> {
-    let reading = || format!("read {}", path.display());
-    let mut hashing = Verity { to: std::io::sink(), hash: VerityHash::new() };
-    let mut file = File::open(path).context(reading)?;
-    std::io::copy(&mut file, &mut hashing).context(reading)?;
-    Ok(hashing.hash.finish())
+/// What a file contains.
+pub(super) fn contents_of(path: &Path) -> Result<Contents> {
+    let file = File::open(path).context(|| format!("read {}", path.display()))?;
+    seal::contents(&file, || path.display().to_string())
 }
 
 /// Writes on, and computes the fs-verity digest.
-struct Verity<W> {
+struct Hashed<W> {
     to: W,
     hash: VerityHash,
 }
 
-impl<W: Write> Write for Verity<W> {
+impl<W: Write> Write for Hashed<W> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let written = self.to.write(bytes)?;
         self.hash.update(bytes.get(..written).unwrap_or_default());

@@ -9,8 +9,6 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashSet};
-use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, openat, statat};
@@ -18,7 +16,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, openat, statat
 use super::walk::{Contents, Found, MOUNT_POINTS, Step, too_deep};
 use super::{Copy, Ids, Upper};
 use crate::error::{Context, Result};
-use crate::object::{ObjectId, VerityHash};
+use crate::object::ObjectId;
 use crate::tree::{Content, Node, NodeId, ROOT, Tree, joined};
 
 /// Tells `visit` of every difference, directories before what is in them.
@@ -312,13 +310,6 @@ fn has_same_contents(is: Found<'_>, was: &Node) -> Result<bool> {
 fn digest(is: Found<'_>) -> Result<ObjectId> {
     let context = || format!("read {}", String::from_utf8_lossy(is.name));
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let mut file = File::from(openat(is.dir, is.name, flags, Mode::empty()).context(context)?);
-    let (mut hash, mut buffer) = (VerityHash::new(), vec![0; 1 << 17]);
-    loop {
-        let read = file.read(&mut buffer).context(context)?;
-        match buffer.get(..read) {
-            Some(bytes) if read > 0 => hash.update(bytes),
-            _ => return Ok(hash.finish()),
-        }
-    }
+    let file = openat(is.dir, is.name, flags, Mode::empty()).context(context)?;
+    unionfs::verity::digest_of(file).map(ObjectId).context(context)
 }

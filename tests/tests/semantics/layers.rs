@@ -169,7 +169,7 @@ fn s07_what_is_not_supported_is_refused_by_name() {
     let [lower, upper, work, merged] =
         ["lower", "upper", "work", "merged"].map(|name| scratch.dir(name).unwrap());
     let layers = Layers::writable(&[&lower], &upper, &work);
-    for option in ["nfs_export=on", "verity=require", "uuid=on", "nooverride_creds", "no-such-option"] {
+    for option in ["nfs_export=on", "verity=yes", "uuid=on", "nooverride_creds", "no-such-option"] {
         let refusal =
             Mount::new(Driver::Runionfs, &layers.clone().with(option), &merged).err().unwrap().to_string();
         let name = option.split('=').next().unwrap();

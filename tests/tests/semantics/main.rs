@@ -19,6 +19,7 @@ mod passed;
 mod privilege;
 mod scene;
 mod security;
+mod verity;
 
 use std::collections::BTreeMap;
 use std::fs;

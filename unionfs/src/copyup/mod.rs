@@ -15,11 +15,13 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
+use crate::image::format::Metacopy;
 use crate::object::Object;
 use crate::ondisk::marks::{self, Mark};
 use crate::stack::upper::Upper;
 use crate::sys::at::{self, Stat, Target};
 use crate::sys::copy;
+use crate::verity::Digest;
 use staged::Staged;
 
 /// What a copy is made of.
@@ -58,8 +60,9 @@ pub enum Content<'a> {
     Copy(std::os::fd::BorrowedFd<'a>),
     /// None: the file is about to be truncated, or has none.
     Empty,
-    /// None yet: a metacopy, its data under the same path below.
-    Later,
+    /// None yet: a metacopy, its data under the same path below. It keeps the
+    /// data's digest, where that is known.
+    Later(Option<Digest>),
 }
 
 /// Whether a layer's set-id bits and capabilities mean anything.
@@ -90,7 +93,7 @@ pub fn stage<'u>(upper: &'u Upper, source: &Source<'_>) -> Result<Staged<'u>> {
                 None
             }
             Content::Empty => None,
-            Content::Later => Some(source.stat.size),
+            Content::Later(_) => Some(source.stat.size),
         };
         if let Some(len) = len {
             rustix::fs::ftruncate(fd, len)?;
@@ -101,8 +104,9 @@ pub fn stage<'u>(upper: &'u Upper, source: &Source<'_>) -> Result<Staged<'u>> {
     if let Some(origin) = source.origin {
         marks::set_if_possible(target, upper.namespace, Mark::Origin, origin)?;
     }
-    if let Content::Later = source.content {
-        marks::set(target, upper.namespace, Mark::Metacopy, b"")?;
+    if let Content::Later(digest) = source.content {
+        let value = digest.map(|digest| Metacopy::with(&digest)).unwrap_or_default();
+        marks::set(target, upper.namespace, Mark::Metacopy, &value)?;
     }
     at::copy_times(target, source.stat)?;
     if let (Some(fd), Content::Copy(_)) = (staged.fd(), source.content) {

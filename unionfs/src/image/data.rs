@@ -1,11 +1,11 @@
 //! What a file of an image consists of: bytes of the image itself, or an object.
 
 use rustix::io::Errno;
-use zerocopy::FromBytes;
 
-use super::format::{self, Metacopy};
+use super::format::{self, BadMetacopy, Metacopy};
 use super::{Index, Inode, Kind, Nid, corrupt, unsupported};
 use crate::error::Result;
+use crate::verity::Digest;
 
 /// Where a regular file's contents are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub enum Contents<'a> {
         /// `.` or `..` in it.
         path: &'a [u8],
         /// Its fs-verity SHA-256 digest, where the image says it.
-        digest: Option<&'a [u8; 32]>,
+        digest: Option<&'a Digest>,
         /// The length of the file.
         size: u64,
     },
@@ -187,20 +187,13 @@ fn object_path(redirect: &[u8]) -> Option<&[u8]> {
 }
 
 /// What stands in a metacopy attribute, which may be empty.
-fn object_digest(nid: Nid, value: &[u8]) -> Result<Option<&[u8; 32]>> {
-    if value.is_empty() {
-        return Ok(None);
-    }
-    let malformed = || corrupt(format_args!("{nid} has a malformed metacopy attribute"));
-    let (head, digest) = Metacopy::ref_from_prefix(value).map_err(|_| malformed())?;
-    if head.version != 0 || head.flags != 0 || usize::from(head.len) != value.len() {
-        return Err(malformed());
-    }
-    match (head.digest_algo, digest.try_into()) {
-        (format::VERITY_SHA256, Ok(digest)) => Ok(Some(digest)),
-        (0, _) if digest.is_empty() => Ok(None),
-        (algorithm, _) => Err(unsupported(format_args!("{nid} with a digest of algorithm {algorithm}"))),
-    }
+fn object_digest(nid: Nid, value: &[u8]) -> Result<Option<&Digest>> {
+    Metacopy::digest(value).map_err(|bad| match bad {
+        BadMetacopy::Malformed => corrupt(format_args!("{nid} has a malformed metacopy attribute")),
+        BadMetacopy::Algorithm(algorithm) => {
+            unsupported(format_args!("{nid} with a digest of algorithm {algorithm}"))
+        }
+    })
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use crate::verity::Digest;
+
 /// `LCFS_EROFS_MAGIC`: a composefs image begins with it.
 pub const COMPOSEFS_MAGIC: u32 = 0xd078_629a;
 /// `LCFS_EROFS_VERSION`: the format of the image.
@@ -216,6 +218,43 @@ pub struct Metacopy {
 
 /// `FS_VERITY_HASH_ALG_SHA256`.
 pub const VERITY_SHA256: u8 = 1;
+
+/// What is wrong with the value of a metacopy attribute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadMetacopy {
+    /// It is none.
+    Malformed,
+    /// Its digest is of this algorithm.
+    Algorithm(u8),
+}
+
+impl Metacopy {
+    /// The value with a digest.
+    pub fn with(digest: &Digest) -> Vec<u8> {
+        let len = (size_of::<Metacopy>() + digest.len()) as u8;
+        let head = Metacopy { len, digest_algo: VERITY_SHA256, ..Metacopy::default() };
+        [head.as_bytes(), digest].concat()
+    }
+
+    /// The digest in a value, which may be empty and may have none.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn digest(value: &[u8]) -> Result<Option<&Digest>, BadMetacopy> {
+        if value.is_empty() {
+            return Ok(None);
+        }
+        let (head, digest) = Metacopy::ref_from_prefix(value).map_err(|_| BadMetacopy::Malformed)?;
+        if head.version != 0 || head.flags != 0 || usize::from(head.len) != value.len() {
+            return Err(BadMetacopy::Malformed);
+        }
+        match (head.digest_algo, digest.try_into()) {
+            (VERITY_SHA256, Ok(digest)) => Ok(Some(digest)),
+            (0, _) if digest.is_empty() => Ok(None),
+            (algorithm, _) => Err(BadMetacopy::Algorithm(algorithm)),
+        }
+    }
+}
 
 /// The attribute of a file whose contents lie elsewhere: [`Metacopy`].
 pub const METACOPY: &[u8] = b"trusted.overlay.metacopy";

@@ -9,12 +9,15 @@
 use std::ffi::CStr;
 
 use rustix::fs::XattrFlags;
+use rustix::io::Errno;
 
 use crate::config::Namespace;
-use crate::error::{Absent, Result};
+use crate::error::{Absent, Error, Result};
+use crate::image::format::{BadMetacopy, Metacopy};
 use crate::object::Object;
 use crate::sys::owned;
 use crate::sys::xattr::{self, Target};
+use crate::verity::Digest;
 
 /// One of overlay's private attributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,6 +166,24 @@ fn parse(name: &CStr, namespace: Namespace) -> Option<Mark> {
         _ => return None,
     };
     Some(mark)
+}
+
+/// The digest a metacopy gives of its data, where it gives one.
+///
+/// # Errors
+/// `EIO` for a mark that is malformed, or of another algorithm than SHA-256; what
+/// the file system gave.
+pub fn digest(object: Object<'_>, namespace: Namespace) -> Result<Option<Digest>> {
+    let name = Mark::Metacopy.name(object.namespace(namespace));
+    let value = value(object, name)?;
+    let digest = Metacopy::digest(&value).map_err(|bad| {
+        let sentence = match bad {
+            BadMetacopy::Malformed => "a metacopy has a malformed mark".to_owned(),
+            BadMetacopy::Algorithm(number) => format!("a metacopy has a digest of algorithm {number}"),
+        };
+        Error::new(Errno::IO, sentence)
+    })?;
+    Ok(digest.copied())
 }
 
 /// Writes a mark in the mount's namespace.

@@ -275,7 +275,8 @@ impl Union {
         self.with_metadata(&inode, |file| Ok(file.read_link()?))
     }
 
-    /// Opens the node's data on its own, outside of any open file.
+    /// Opens the node's data on its own, outside of any open file, and verifies it
+    /// as the mount asks for.
     pub(super) fn open_data(&self, inode: &Inode, access: Access) -> Result<std::os::fd::OwnedFd> {
         let state = file_of(inode)?.state.read();
         let flags = match access {
@@ -283,9 +284,15 @@ impl Union {
             Access::Write => OFlags::RDWR,
         };
         let fds = &self.layers.fds;
-        fds.making_room(|| match state.data() {
+        let opened = fds.making_room(|| match state.data() {
             Some(data) => data.with(fds, |file| self.layers.open_file(file, OFlags::RDONLY)),
             None => self.with_place(&state, |file| self.layers.open_file(file, flags)),
-        })
+        })?;
+        let expected = self.expected(&state)?;
+        drop(state);
+        if let Some(expected) = expected {
+            self.verify(&opened, &expected)?;
+        }
+        Ok(opened)
     }
 }

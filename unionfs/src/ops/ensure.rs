@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::{Writable, dir_of, file_of};
 use crate::Union;
-use crate::config::Squash;
+use crate::config::{Squash, Verity};
 use crate::copyup::{self, Content, Owner, Source, Trust};
 use crate::error::{Absent, Result};
 use crate::inode::table::Side;
@@ -206,6 +206,9 @@ impl Union {
         };
         let later = need == Need::Metadata && self.config.metacopy && upper.has_marks();
         let later = later && stat.kind() == FileType::RegularFile && stat.size > 0;
+        let digest = if later { self.digest_to_keep(inode)? } else { None };
+        // Where none is known that must be, the data comes along.
+        let later = later && (digest.is_some() || self.config.verity != Verity::Require);
         // An empty file need not be opened: a daemon that may not read root's
         // lock files can still copy them.
         let has_data = stat.kind() == FileType::RegularFile && stat.size > 0;
@@ -215,7 +218,7 @@ impl Union {
         };
         let content = match (&source_fd, later) {
             (Some(fd), _) => Content::Copy(fd.as_fd()),
-            (None, true) => Content::Later,
+            (None, true) => Content::Later(digest),
             (None, false) => Content::Empty,
         };
         let source = Source {

@@ -20,6 +20,7 @@ mod passthrough;
 mod remove;
 mod rename;
 mod statfs;
+mod verity;
 mod virtual_xattr;
 mod xattr;
 
@@ -33,6 +34,7 @@ pub use io::{OpenFor, Seek, SetId, Sync};
 pub use link::Names;
 pub use passthrough::{Opened, PassedLowers, Passthrough};
 pub use statfs::FileSystemStat;
+pub use verity::Verified;
 pub use xattr::SetMode;
 
 use crate::error::Result;

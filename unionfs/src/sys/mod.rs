@@ -12,4 +12,5 @@ pub mod owned;
 #[cfg(test)]
 pub mod scratch;
 pub mod uring;
+pub mod verity;
 pub mod xattr;
