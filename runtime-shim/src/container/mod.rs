@@ -38,7 +38,7 @@ pub use directory::{Container, Locked};
 pub use name::is_name;
 pub use record::{
     Config, Driver, FILE, Further, ImageRef, Lifetime, Mode, Record, Restart, RestartPolicy, Status, Stdin,
-    Wish,
+    Verity, Wish,
 };
 
 use crate::failure::{Context, Failure, Result};

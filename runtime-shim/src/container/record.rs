@@ -39,6 +39,9 @@ pub struct Config {
     pub rootfs: Option<PathBuf>,
     /// How its root is made.
     pub driver: Driver,
+    /// Whether its files' data is verified; where nothing is said, where it costs
+    /// nothing.
+    pub verity: Option<Verity>,
     /// `runion`'s own launcher, or a program in its place.
     pub runtime: Option<PathBuf>,
 
@@ -179,6 +182,34 @@ pub enum Driver {
     Kernel,
     /// As a copy of the image.
     Dir,
+}
+
+/// Whether the data of a container's files is verified, in overlayfs's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verity {
+    /// It is not.
+    Off,
+    /// It is.
+    On,
+    /// By fs-verity alone.
+    Require,
+}
+
+impl Verity {
+    /// The words, in order.
+    pub const WORDS: [(&str, Verity); 3] =
+        [("off", Verity::Off), ("on", Verity::On), ("require", Verity::Require)];
+}
+
+impl From<Verity> for unionfs::config::Verity {
+    fn from(verity: Verity) -> Self {
+        match verity {
+            Verity::Off => unionfs::config::Verity::Off,
+            Verity::On => unionfs::config::Verity::On,
+            Verity::Require => unionfs::config::Verity::Require,
+        }
+    }
 }
 
 /// What a container reads.

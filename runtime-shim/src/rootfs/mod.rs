@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use layerstore::store::{InUse, Store};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags, mount_change, unmount};
-use unionfs::config::Namespace;
+use unionfs::config::{Namespace, Verity};
 
 use crate::bundle::IdMapping;
 use crate::container::{Container, Driver, Lifetime, Record};
@@ -34,8 +34,17 @@ pub struct Rootfs {
     _image: Option<InUse>,
 }
 
+/// What a container's root is made of.
+struct Source {
+    files: Files,
+    /// Whether their data is verified.
+    verity: Verity,
+    /// Nobody removes what is mounted.
+    image: Option<InUse>,
+}
+
 /// Where a container's files come from.
-enum Source {
+enum Files {
     /// An image's index, and where its files' contents are.
     Image { index: PathBuf, objects: PathBuf },
     /// A directory.
@@ -48,14 +57,14 @@ impl Rootfs {
     pub fn mount(container: &Container, record: &Record, plan: &Plan, signals: &SignalSet) -> Result<Rootfs> {
         mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
             .map_err(|errno| identity::cannot_mount(errno, "make the mounts private"))?;
-        let (source, image) = source(container, record)?;
+        let Source { files, verity, image } = Source::of(container, record)?;
         if record.config.driver != Driver::Dir {
-            dress_upper(container, record, plan, &source)?;
+            dress_upper(container, record, plan, &files)?;
         }
         let path = container.rootfs();
         let tree = match record.config.driver {
-            Driver::Fuse => by_helper(container, record, plan, signals, &source)?,
-            Driver::Kernel => by_kernel(container, plan, &source)?,
+            Driver::Fuse => by_helper(container, record, plan, signals, (&files, verity))?,
+            Driver::Kernel => by_kernel(container, plan, (&files, verity))?,
             Driver::Dir => by_copy(container, record, plan)?,
         };
         sys::new_mount_namespace().context(|| "cannot make a mount namespace".to_owned())?;
@@ -80,34 +89,50 @@ impl Rootfs {
     }
 }
 
-fn source(container: &Container, record: &Record) -> Result<(Source, Option<InUse>)> {
-    if let Some(dir) = &record.config.rootfs {
-        return Ok((Source::Directory(dir.clone()), None));
+impl Source {
+    fn of(container: &Container, record: &Record) -> Result<Source> {
+        let asked = record.config.verity.map(Verity::from);
+        if let Some(dir) = &record.config.rootfs {
+            let verity = asked.unwrap_or(Verity::Off);
+            return Ok(Source { files: Files::Directory(dir.clone()), verity, image: None });
+        }
+        let Some(image) = &record.config.image else {
+            return Err(Failure::new("the container has neither an image nor a directory"));
+        };
+        let store = Store::open(container.store())?;
+        let found = store.find(&image.id)?;
+        let held = store.hold(found.id())?;
+        // The kernel's overlay reads nothing but what is sealed, and knows the option
+        // since Linux 6.6.
+        let unasked = if record.config.driver == Driver::Fuse { None } else { Some(Verity::Off) };
+        let verity = store.verity(&found.record, asked.or(unasked))?;
+        let files = Files::Image { index: store.index_file(&found.record), objects: store.objects() };
+        Ok(Source { files, verity, image: Some(held) })
     }
-    let Some(image) = &record.config.image else {
-        return Err(Failure::new("the container has neither an image nor a directory"));
-    };
-    let store = Store::open(container.store())?;
-    let found = store.find(&image.id)?;
-    // Nobody removes what is mounted.
-    let held = store.hold(found.id())?;
-    let source = Source::Image { index: store.index_file(&found.record), objects: store.objects() };
-    Ok((source, Some(held)))
+}
+
+/// The option's word.
+fn word(verity: Verity) -> &'static str {
+    match verity {
+        Verity::Off => "off",
+        Verity::On => "on",
+        Verity::Require => "require",
+    }
 }
 
 /// Gives the top of a fresh upper the mode of what it stands for.
-fn dress_upper(container: &Container, record: &Record, plan: &Plan, source: &Source) -> Result<()> {
+fn dress_upper(container: &Container, record: &Record, plan: &Plan, files: &Files) -> Result<()> {
     if record.state.started.is_some() {
         return Ok(());
     }
     let upper = container.upper();
     let context = || format!("cannot ready {}", upper.display());
-    let (mode, owner) = match source {
-        Source::Directory(dir) => {
+    let (mode, owner) = match files {
+        Files::Directory(dir) => {
             let stat = rustix::fs::stat(dir).context(|| format!("cannot look at {}", dir.display()))?;
             (stat.st_mode, (stat.st_uid, stat.st_gid))
         }
-        Source::Image { index, .. } => {
+        Files::Image { index, .. } => {
             let context = || format!("cannot read the image index {}", index.display());
             let file = std::fs::File::open(index).context(context)?;
             let index = unionfs::image::Index::open(&file).context(context)?;
@@ -138,7 +163,7 @@ fn by_helper(
     record: &Record,
     plan: &Plan,
     signals: &SignalSet,
-    source: &Source,
+    (files, verity): (&Files, Verity),
 ) -> Result<OwnedFd> {
     mounting::check_device().map_err(|failure| match failure.hint_text() {
         Some(hint) => {
@@ -148,14 +173,17 @@ fn by_helper(
         None => failure,
     })?;
     let helper = mounting::find()?;
-    let options = match source {
-        Source::Image { index, objects } => Options::image(index, objects),
-        Source::Directory(dir) => Options::new(std::slice::from_ref(dir)),
+    let options = match files {
+        Files::Image { index, objects } => Options::image(index, objects),
+        Files::Directory(dir) => Options::new(std::slice::from_ref(dir)),
     };
     let mut options =
         options.path("upperdir", &container.upper()).path("workdir", &container.work()).plain("allow_other");
     if record.config.lifetime == Lifetime::Removed {
         options = options.plain("volatile");
+    }
+    if verity != Verity::Off {
+        options = options.plain(&format!("verity={}", word(verity)));
     }
     // An image's ids are those of the namespace it runs in.
     let is_mapping = |option: &String| option.starts_with("uidmapping=") || option.starts_with("gidmapping=");
@@ -191,7 +219,7 @@ fn mapping(option: &str, map: &[IdMapping]) -> String {
 }
 
 /// By the kernel's own overlay, over its own reader of the image's index.
-fn by_kernel(container: &Container, plan: &Plan, source: &Source) -> Result<OwnedFd> {
+fn by_kernel(container: &Container, plan: &Plan, (files, verity): (&Files, Verity)) -> Result<OwnedFd> {
     if !matches!(plan, Plan::Own(Namespace::Trusted)) {
         return Err(Failure::new("the storage driver kernel is for root only").hint("--storage-driver fuse"));
     }
@@ -202,9 +230,9 @@ fn by_kernel(container: &Container, plan: &Plan, source: &Source) -> Result<Owne
             .ok_or_else(|| Failure::new(format!("{}: {} is not text", context(), path.display())))
     };
     let (upper, work) = (shown(&container.upper())?, shown(&container.work())?);
-    let lowers = match source {
-        Source::Directory(dir) => vec![("lowerdir+", shown(dir)?)],
-        Source::Image { index, objects } => {
+    let lowers = match files {
+        Files::Directory(dir) => vec![("lowerdir+", shown(dir)?)],
+        Files::Image { index, objects } => {
             let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV;
             let erofs =
                 file_system(c"erofs", &[("source", &shown(index)?)], attributes).map_err(|errno| {
@@ -226,8 +254,11 @@ fn by_kernel(container: &Container, plan: &Plan, source: &Source) -> Result<Owne
         ("metacopy", "on"),
         ("redirect_dir", "on"),
     ]);
+    if verity != Verity::Off {
+        settings.push(("verity", word(verity)));
+    }
     let tree = file_system(c"overlay", &settings, MountAttrFlags::empty()).context(context)?;
-    if matches!(source, Source::Image { .. }) {
+    if matches!(files, Files::Image { .. }) {
         let path = container.dir().join("index");
         unmount(&path, UnmountFlags::DETACH).context(context)?;
     }

@@ -8,7 +8,7 @@ use layerstore::store::InUse;
 use unionfs::Union;
 use unionfs::config::{Config, RedirectDir, Squash};
 
-use super::{Source, dress_upper, source};
+use super::{Files, Source, dress_upper};
 use crate::container::{Container, Record};
 use crate::failure::{Context, Result};
 use crate::sandbox::identity::{Giving, Plan};
@@ -22,11 +22,11 @@ pub struct Offline {
 
 /// Opens it, with the rights over its files that its monitor has.
 pub fn open(container: &Container, record: &Record, plan: &Plan) -> Result<Offline> {
-    let (source, image) = source(container, record)?;
-    dress_upper(container, record, plan, &source)?;
-    let (lower, data_only) = match source {
-        Source::Image { index, objects } => (index, vec![objects]),
-        Source::Directory(dir) => (dir, Vec::new()),
+    let Source { files, verity, image } = Source::of(container, record)?;
+    dress_upper(container, record, plan, &files)?;
+    let (lower, data_only) = match files {
+        Files::Image { index, objects } => (index, vec![objects]),
+        Files::Directory(dir) => (dir, Vec::new()),
     };
     let squash = match plan.giving() {
         Giving::Any => Squash::None,
@@ -36,6 +36,7 @@ pub fn open(container: &Container, record: &Record, plan: &Plan) -> Result<Offli
         // Below another there is no upper: nothing is written.
         lowers: vec![container.upper(), lower],
         data_only,
+        verity,
         redirect_dir: RedirectDir::Follow,
         index: false,
         namespace: plan.marks(),

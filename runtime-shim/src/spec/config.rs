@@ -10,7 +10,7 @@ use super::flags::Flags;
 use super::security::Security;
 use super::words::{bytes, id_map, mode, pairs, program, restart};
 use super::{capabilities, device, mount, rlimit, userns};
-use crate::container::{Config, Driver, Lifetime, RestartPolicy, Stdin, Wish};
+use crate::container::{Config, Driver, Lifetime, RestartPolicy, Stdin, Verity, Wish};
 use crate::failure::{Failure, Result, say};
 use crate::sandbox::Identity;
 use crate::sandbox::identity::Plan;
@@ -31,6 +31,7 @@ impl Flags {
         let wanted = device::parse(&self.device)?;
         let mut config = Config {
             driver: self.storage_driver,
+            verity: self.verity()?,
             runtime: self.runtime.as_deref().map(program).transpose()?,
             entrypoint,
             command,
@@ -180,6 +181,24 @@ impl Flags {
             Some(dir) => own.join(dir),
             None => own,
         }
+    }
+
+    fn verity(&self) -> Result<Option<Verity>> {
+        let mut verity = None;
+        for option in &self.storage_opt {
+            let word = option.strip_prefix("verity=");
+            let word = word.and_then(|word| Verity::WORDS.iter().find(|(known, _)| *known == word));
+            let Some((_, asked)) = word else {
+                return Err(Failure::new(format!("unknown storage opt {option:?}"))
+                    .hint("there are verity=on, verity=require and verity=off"));
+            };
+            verity = Some(*asked);
+        }
+        if self.storage_driver == Driver::Dir && verity.is_some_and(|verity| verity != Verity::Off) {
+            return Err(Failure::new("the storage driver dir copies files, and verifies none")
+                .hint("--storage-driver fuse, or without --storage-opt verity"));
+        }
+        Ok(verity)
     }
 
     fn log(&self, config: &mut Config) -> Result<()> {

@@ -177,6 +177,11 @@ pub struct Flags {
     #[arg(long, value_enum, default_value_t = Driver::Fuse, value_name = "DRIVER")]
     pub(super) storage_driver: Driver,
 
+    /// Of the storage driver: verity=on (files' data is what the image's digests say, or cannot be read),
+    /// verity=require (by the file system's fs-verity alone), verity=off; on where that costs nothing
+    #[arg(long, value_name = "OPTION")]
+    pub(super) storage_opt: Vec<String>,
+
     /// What launches the process, in the place of runion itself: crun, runc
     #[arg(long, value_name = "PROGRAM")]
     pub(super) runtime: Option<String>,

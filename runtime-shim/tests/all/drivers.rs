@@ -85,6 +85,50 @@ fn changes_are_the_same_on_each() {
     }
 }
 
+/// An object that was damaged on disk: found where that is asked for.
+#[test]
+fn data_is_verified_where_it_is_asked_for() {
+    let Some(world) = World::new("drivers-verity") else { return };
+    if layerstore::store::Store::open(world.store()).unwrap().pool().is_sealing() {
+        println!("skipped: objects are sealed here, which tests/fs-verity is about");
+        return;
+    }
+    world.makes("run", &["--name", "base", "box", "sh", "-c", "head -c 5000 /dev/zero > /large"]);
+    world.says(&["commit", "base", "two"]);
+    let id = layerstore::object::ObjectId::of(&[0; 5000]);
+    let object = world.store().join("objects").join(id.path());
+    fs::remove_file(&object).unwrap();
+    fs::write(&object, [1; 5000]).unwrap();
+    let line = "wc -c < /large; cat /large > /dev/null 2>&1 || echo damaged";
+    let run =
+        |options: &[&str]| world.makes("run", &[&["--rm"], options, &["two", "sh", "-c", line]].concat());
+    for quiet in [&[][..], &["--storage-opt", "verity=off"]] {
+        assert_eq!(run(quiet), "5000\n");
+    }
+    assert_eq!(run(&["--storage-opt", "verity=on"]), "damaged\n");
+    world.makes("create", &["--name", "asked", "--storage-opt", "verity=on", "two", "true"]);
+    let said = world.fails(&["export", "asked"]);
+    assert!(said.contains(&id.path()), "{said}");
+    let fails = |options: &[&str]| {
+        world.fails(&[&["run", "--rm", "--network", "none"], options, &["two", "true"]].concat())
+    };
+    let required = ["--storage-opt", "verity=require"];
+    for driver in ["fuse", "kernel"] {
+        let said = fails(&[&["--storage-driver", driver], &required[..]].concat());
+        assert!(said.contains("is not sealed by fs-verity") && said.contains("hint: "), "{said}");
+    }
+    if has_kernel_driver(&world) {
+        // Nor does the kernel's overlay read what is not sealed.
+        fails(&["--storage-driver", "kernel", "--storage-opt", "verity=on"]);
+    }
+    for unknown in ["verity=yes", "size=1g", "verity"] {
+        let said = fails(&["--storage-opt", unknown]);
+        assert!(said.contains(unknown) && said.contains("verity=require"), "{said}");
+    }
+    let said = fails(&["--storage-driver", "dir", "--storage-opt", "verity=on"]);
+    assert!(said.contains("the storage driver dir"), "{said}");
+}
+
 /// Running, copied into, started again, read-only, removed.
 #[test]
 fn a_life_is_the_same_on_each() {
