@@ -22,7 +22,7 @@ use super::lease::{self, Holder, Lease, Wish, link_name};
 use super::links::{Cable, Link, Links};
 use super::ports::{Port, Publish};
 use super::relay::{self, LedBy, Relay};
-use super::reservation::{self, Owner, Reach, Reserved};
+use super::reservation::{self, Owner, Reserved};
 use super::rules;
 use super::store::{Locked, Networks};
 use crate::failure::{Context, Failure, Result};
@@ -72,9 +72,8 @@ pub struct Attached {
 pub fn reserve(networks: &Networks, request: &Request) -> Result<Reserved> {
     let found = find(networks, request)?;
     match publisher(&found).and_then(|at| found.get(at)) {
-        Some((network, _)) if !request.publish.is_empty() => {
-            let reach = reach(network, request.led_by);
-            reservation::reserve(&request.publish, reach, &owners(networks, &request.container)?)
+        Some(_) if !request.publish.is_empty() => {
+            reservation::reserve(&request.publish, &owners(networks, &request.container)?)
         }
         _ => Ok(Reserved::default()),
     }
@@ -394,14 +393,6 @@ fn owners(networks: &Networks, container: &str) -> Result<Vec<Owner>> {
         }
     }
     Ok(owners)
-}
-
-fn reach(network: &Network, led_by: LedBy) -> Reach {
-    match (led_by, network.ipv6().is_some() && inside::has_ipv6()) {
-        (LedBy::Program, _) => Reach::ByProgram,
-        (LedBy::Filters, true) => Reach::Both,
-        (LedBy::Filters, false) => Reach::Ipv4,
-    }
 }
 
 fn raise(links: &mut Links, name: &str) -> Result<()> {

@@ -1,9 +1,9 @@
 //! What packet filters cannot lead to a container: a program passes it on, as
 //! docker's proxy does.
 //!
-//! Those are connections to the host's own ::1, for which the kernel has no
-//! `route_localnet`: answers to it by another link are dropped; connections by
-//! IPv6 to a container that has IPv4 only; and without root everything, for the
+//! That is what is for the host's own ::1, for which the kernel has no
+//! `route_localnet`: answers to it by another link are dropped; what comes by
+//! IPv6 for a container that has IPv4 only; and without root everything, for the
 //! host's filters are root's. All else never arrives here.
 
 use std::collections::HashMap;
@@ -23,12 +23,15 @@ use crate::failure::{Context, Result};
 
 /// Connections that wait to be taken.
 const BACKLOG: i32 = 128;
-/// Connections, or askers, of one port at the same time; more wait, or are not heard.
+/// Connections, or askers, of one port at the same time. More connections wait; an
+/// asker more takes the place of the one that was silent for longest.
 const MOST: usize = 256;
 /// How long a container may take to accept a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long an asker that sends nothing more is remembered, as kernels do it.
 const IDLE: Duration = Duration::from_secs(120);
+/// Datagrams of one sender before another's turn comes.
+const AT_ONCE: usize = 64;
 const LONGEST_DATAGRAM: usize = 65_536;
 /// Of one direction of a connection: beyond it, larger ones gain little.
 const BUFFER: usize = 64 * 1024;
@@ -57,8 +60,7 @@ pub enum LedBy {
 
 /// Where a port is passed on to, if a program must do it.
 pub fn target(port: &Port, lease: &Lease, led_by: LedBy) -> Option<SocketAddr> {
-    let beyond_filters = port.protocol == Protocol::Tcp
-        && port.host_ip.is_ipv6()
+    let beyond_filters = port.host_ip.is_ipv6()
         && (lease.address6.is_none() || port.host_ip.is_unspecified() || port.host_ip.is_loopback());
     let address = match lease.address6 {
         Some(address) if port.host_ip.is_ipv6() => address.into(),
@@ -84,7 +86,8 @@ impl Relay {
                 let socket = UdpSocket::from(socket);
                 socket.set_nonblocking(true).context(context)?;
                 let mut exchange = Exchange { socket, to, askers: HashMap::new() };
-                thread.spawn(move || while exchange.turn().is_ok() {}).map(drop).context(context)
+                let mut buffer = vec![0; LONGEST_DATAGRAM];
+                thread.spawn(move || while exchange.turn(&mut buffer).is_ok() {}).map(drop).context(context)
             }
         }
     }
@@ -147,20 +150,26 @@ fn stream(mut from: &TcpStream, mut to: &TcpStream) -> io::Result<()> {
     }
 }
 
-/// The datagrams of one port: each asker has a socket towards the container,
-/// by which answers find back.
+/// The datagrams of one port.
 struct Exchange {
     socket: UdpSocket,
     to: SocketAddr,
-    askers: HashMap<SocketAddr, (UdpSocket, Instant)>,
+    askers: HashMap<SocketAddr, Asker>,
+}
+
+/// Who sent a datagram.
+struct Asker {
+    /// His own towards the container, by which answers find back.
+    socket: UdpSocket,
+    /// When something was last passed on, either way.
+    heard: Instant,
 }
 
 impl Exchange {
     /// Waits for datagrams and passes them on.
-    fn turn(&mut self) -> io::Result<()> {
-        let own = self.socket.as_fd();
-        let towards = self.askers.values().map(|(socket, _)| socket.as_fd());
-        let mut polled: Vec<PollFd> = std::iter::once(own)
+    fn turn(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        let towards = self.askers.values().map(|asker| asker.socket.as_fd());
+        let mut polled: Vec<PollFd> = std::iter::once(self.socket.as_fd())
             .chain(towards)
             .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
             .collect();
@@ -171,41 +180,81 @@ impl Exchange {
             Err(rustix::io::Errno::INTR) => return Ok(()),
             polled => polled?,
         };
-        self.askers.retain(|_, (_, last)| last.elapsed() < IDLE);
-        let mut buffer = vec![0; LONGEST_DATAGRAM];
-        for (asker, (socket, last)) in &mut self.askers {
-            while let Ok(length) = socket.recv(&mut buffer) {
-                *last = Instant::now();
-                give(|bytes| self.socket.send_to(bytes, asker), buffer.get(..length));
+        let answers: Vec<bool> = polled.iter().skip(1).map(|fd| !fd.revents().is_empty()).collect();
+        for ((address, asker), _) in self.askers.iter_mut().zip(answers).filter(|(_, answers)| *answers) {
+            for _ in 0..AT_ONCE {
+                let Ok(length) = asker.socket.recv(buffer) else { break };
+                asker.heard = Instant::now();
+                give(|bytes| self.socket.send_to(bytes, address), buffer.get(..length));
             }
         }
-        while let Ok((length, asker)) = self.socket.recv_from(&mut buffer) {
-            if let Some(socket) = self.towards(asker) {
+        self.askers.retain(|_, asker| asker.heard.elapsed() < IDLE);
+        for _ in 0..AT_ONCE {
+            let Ok((length, address)) = self.socket.recv_from(buffer) else { break };
+            if let Some(socket) = self.towards(address) {
                 give(|bytes| socket.send(bytes), buffer.get(..length));
             }
         }
         Ok(())
     }
 
-    /// The asker's socket, a new one where there is room for it.
-    fn towards(&mut self, asker: SocketAddr) -> Option<&UdpSocket> {
-        if !self.askers.contains_key(&asker) && self.askers.len() < MOST {
+    /// The asker's socket, a new one for a new asker.
+    fn towards(&mut self, address: SocketAddr) -> Option<&UdpSocket> {
+        if !self.askers.contains_key(&address) {
             let any = match self.to {
                 SocketAddr::V4(_) => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
                 SocketAddr::V6(_) => SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0),
             };
+            let silent = self.askers.iter().min_by_key(|(_, asker)| asker.heard).map(|(address, _)| *address);
+            if let Some(silent) = silent.filter(|_| self.askers.len() >= MOST) {
+                self.askers.remove(&silent);
+            }
             let socket = UdpSocket::bind(any).ok()?;
             socket.set_nonblocking(true).ok()?;
             socket.connect(self.to).ok()?;
-            self.askers.insert(asker, (socket, Instant::now()));
+            self.askers.insert(address, Asker { socket, heard: Instant::now() });
         }
-        let (socket, last) = self.askers.get_mut(&asker)?;
-        *last = Instant::now();
-        Some(socket)
+        let asker = self.askers.get_mut(&address)?;
+        asker.heard = Instant::now();
+        Some(&asker.socket)
     }
 }
 
 /// Sends a datagram. That nobody takes it is how datagrams are.
 fn give(send: impl FnOnce(&[u8]) -> io::Result<usize>, bytes: Option<&[u8]>) {
     send(bytes.unwrap_or_default()).map(drop).unwrap_or_default();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_asker_is_answered_however_many_there_were() {
+        let echo = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = echo.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 64];
+            while let Ok((length, peer)) = echo.recv_from(&mut buffer) {
+                echo.send_to(&buffer[..length], peer).unwrap();
+            }
+        });
+        let published = UdpSocket::bind("[::1]:0").unwrap();
+        let address = published.local_addr().unwrap();
+        Relay { socket: published.into(), protocol: Protocol::Udp, to }.start().unwrap();
+        let mut askers = Vec::new();
+        for number in 0..MOST + 20 {
+            let asker = UdpSocket::bind("[::1]:0").unwrap();
+            asker.set_read_timeout(Some(PATIENCE)).unwrap();
+            let question = number.to_be_bytes();
+            // The first asks on: it is not the one that is forgotten.
+            for asker in askers.first().into_iter().chain([&asker]) {
+                asker.send_to(&question, address).unwrap();
+                let mut buffer = [0; 64];
+                let (length, peer) = asker.recv_from(&mut buffer).unwrap();
+                assert_eq!((&buffer[..length], peer), (&question[..], address), "asker {number}");
+            }
+            askers.push(asker);
+        }
+    }
 }

@@ -36,25 +36,14 @@ pub struct Owner {
     pub container: String,
 }
 
-/// The protocols in which a container has an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
-    /// The older alone.
-    Ipv4,
-    /// Both.
-    Both,
-    /// Either, by a program that passes everything on.
-    ByProgram,
-}
-
 /// How often a port that is free for one protocol may be taken for the other.
 const DRAWS: usize = 64;
 
 /// Reserves all ports that are asked for, or none.
-pub fn reserve(publish: &[Publish], reach: Reach, others: &[Owner]) -> Result<Reserved> {
+pub fn reserve(publish: &[Publish], others: &[Owner]) -> Result<Reserved> {
     let mut reserved = Reserved::default();
     for asked in publish {
-        let addresses = addresses(asked, reach)?;
+        let addresses = asked.host_ip.map_or(EVERYWHERE.to_vec(), |ip| vec![ip]);
         match asked.host_port {
             HostPort::Exactly(port) => reserved.take(asked, &addresses, port, others)?,
             HostPort::From(first, last) => {
@@ -83,23 +72,6 @@ fn first_that(results: impl Iterator<Item = Result<()>>) -> Result<()> {
         }
     }
     last
-}
-
-/// The host's addresses that a port is to be published on. By IPv6 a container
-/// without it is reached by connections alone, which can be passed on.
-fn addresses(asked: &Publish, reach: Reach) -> Result<Vec<IpAddr>> {
-    let led_on = reach != Reach::Ipv4;
-    match (asked.host_ip, asked.protocol) {
-        (None, Protocol::Udp) if !led_on => Ok(vec![Ipv4Addr::UNSPECIFIED.into()]),
-        (None, _) => Ok(EVERYWHERE.to_vec()),
-        (Some(ip), Protocol::Udp)
-            if ip.is_ipv6() && reach != Reach::ByProgram && (!led_on || ip.is_loopback()) =>
-        {
-            Err(Failure::new(format!("cannot publish a port of udp on [{ip}] for this container"))
-                .hint("publish it on an address of IPv4, or on all addresses"))
-        }
-        (Some(ip), _) => Ok(vec![ip]),
-    }
 }
 
 impl Reserved {
@@ -273,12 +245,12 @@ mod tests {
     }
 
     fn refusal(text: &str, others: &[Owner]) -> String {
-        reserve(&asked(text), Reach::Ipv4, others).unwrap_err().to_string()
+        reserve(&asked(text), others).unwrap_err().to_string()
     }
 
     #[test]
     fn a_reserved_port_is_nobody_elses() {
-        let reserved = reserve(&asked("127.0.0.1::80"), Reach::Ipv4, &[]).unwrap();
+        let reserved = reserve(&asked("127.0.0.1::80"), &[]).unwrap();
         let port = reserved.ports[0].host_port;
         assert!(port >= 1024);
         assert!(TcpListener::bind(("127.0.0.1", port)).is_err());
@@ -292,7 +264,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let first = listener.local_addr().unwrap().port().min(65500);
         let text = format!("127.0.0.1:{first}-{}:80", first + 20);
-        let reserved = reserve(&asked(&text), Reach::Ipv4, &[]).unwrap();
+        let reserved = reserve(&asked(&text), &[]).unwrap();
         assert_eq!(reserved.ports.len(), 1);
         assert!(reserved.ports[0].host_port > first);
     }
@@ -317,7 +289,6 @@ mod tests {
     #[test]
     fn only_what_is_the_machines_can_be_published() {
         assert!(refusal("192.0.2.1:8000:80", &[]).contains("cannot assign requested address"));
-        assert!(refusal("[::1]:8000:80/udp", &[]).contains("cannot publish a port of udp on [::1]"));
     }
 
     #[test]
@@ -330,8 +301,7 @@ mod tests {
         drop(served);
         drop(client);
         drop(listener);
-        let reserved =
-            reserve(&asked(&format!("127.0.0.1:{}:80", address.port())), Reach::Ipv4, &[]).unwrap();
+        let reserved = reserve(&asked(&format!("127.0.0.1:{}:80", address.port())), &[]).unwrap();
         assert!(TcpListener::bind(address).is_err());
         drop(reserved);
     }

@@ -111,10 +111,13 @@ fn what_filters_cannot_lead_on_is_passed_on() {
     on_a_host("tests::traffic::what_filters_cannot_lead_on_is_passed_on", |host| {
         let outside = host.neighbour();
         host.create("old", |_| ());
-        let six = host.container("six", &["bridge"], &["8000:80", "[::1]:8001:80"]);
-        let four = host.container("four", &["old"], &["9000:80", "[fd99::1]:9001:80"]);
+        let ports = ["8000:80", "[::1]:8001:80", "5300:53/udp", "[::1]:5301:53/udp"];
+        let six = host.container("six", &["bridge"], &ports);
+        let ports = ["9000:80", "[fd99::1]:9001:80", "6300:53/udp", "[::1]:6301:53/udp"];
+        let four = host.container("four", &["old"], &ports);
         for container in [six, four] {
             serve(Some(&container.namespace), addr("[::]:80"));
+            echo(&container.namespace, addr("[::]:53"));
             assert!(!container.attached.relays.is_empty());
             container.attached.relays.into_iter().for_each(|relay| relay.start().unwrap());
         }
@@ -129,7 +132,38 @@ fn what_filters_cannot_lead_on_is_passed_on() {
         for text in ["127.0.0.1:8001", "[fd99::1]:8001", "[::1]:9001", "127.0.0.1:9001"] {
             assert!(from(None, text).is_none(), "{text}");
         }
+        for text in ["[::1]:5300", "127.0.0.1:5300", "[::1]:5301", "[::1]:6300", "[::1]:6301"] {
+            assert!(asks(None, addr(text)), "{text}");
+        }
+        for text in ["[fd99::1]:5300", "[fd99::1]:6300", "192.0.2.1:6300"] {
+            assert!(asks(Some(&outside), addr(text)), "{text}");
+        }
+        assert!(!asks(Some(&outside), addr("[fd99::1]:5301")), "it is the host's own alone");
     });
+}
+
+/// Answers each datagram with itself.
+fn echo(namespace: &OwnedFd, address: SocketAddr) {
+    let socket = inside(namespace.as_fd(), || Ok(UdpSocket::bind(address).unwrap())).unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 64];
+        while let Ok((length, peer)) = socket.recv_from(&mut buffer) {
+            socket.send_to(&buffer[..length], peer).unwrap();
+        }
+    });
+}
+
+/// Whether a datagram is answered by whom it was sent to.
+fn asks(client: Option<&OwnedFd>, address: SocketAddr) -> bool {
+    let any = if address.is_ipv4() { addr("0.0.0.0:0") } else { addr("[::]:0") };
+    let bind = || Ok(UdpSocket::bind(any).unwrap());
+    let socket = client.map_or_else(bind, |client| inside(client.as_fd(), bind)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    let mut buffer = [0; 64];
+    // Only a connected socket minds whose answer it is; a first packet may be lost to
+    // finding neighbours.
+    socket.connect(address).unwrap();
+    (0..3).any(|_| socket.send(b"hello").is_ok() && socket.recv(&mut buffer).is_ok())
 }
 
 #[test]
