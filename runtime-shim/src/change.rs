@@ -1,15 +1,15 @@
 //! `--change`: one instruction of a Dockerfile, applied to how an image runs.
 //!
-//! Those that docker allows there: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD,
-//! STOPSIGNAL, USER, VOLUME and WORKDIR, in the shell form and the exec form
+//! Those that docker allows there: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL,
+//! ONBUILD, STOPSIGNAL, USER, VOLUME and WORKDIR, in the shell form and the exec form
 //! where there are two. Variables are not replaced: there is no build around.
 
-use layerstore::document::Execution;
+use layerstore::document::{Execution, Healthcheck};
 
 use crate::failure::{Failure, Result};
 
 /// What docker runs a command in shell form by.
-const SHELL: [&str; 2] = ["/bin/sh", "-c"];
+pub const SHELL: [&str; 2] = ["/bin/sh", "-c"];
 
 /// Applies an instruction.
 pub fn apply(instruction: &str, to: &mut Execution) -> Result<()> {
@@ -46,6 +46,7 @@ pub fn apply(instruction: &str, to: &mut Execution) -> Result<()> {
             }
             to.volumes.extend(paths.into_iter().map(|path| (path, Default::default())));
         }
+        "HEALTHCHECK" => to.healthcheck = Some(check(rest).map_err(|why| wrong(&why))?),
         "ONBUILD" => {
             let first = rest.split_whitespace().next().unwrap_or_default().to_ascii_uppercase();
             if matches!(first.as_str(), "ONBUILD" | "FROM" | "MAINTAINER") {
@@ -58,7 +59,8 @@ pub fn apply(instruction: &str, to: &mut Execution) -> Result<()> {
         "WORKDIR" => to.working_dir = directory(&to.working_dir, &unquoted(rest).map_err(|why| wrong(&why))?),
         _ => {
             return Err(wrong(&format!("{verb} is no instruction for it")).hint(
-                "there are CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME, WORKDIR",
+                "there are CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME, \
+                 WORKDIR",
             ));
         }
     }
@@ -74,6 +76,48 @@ fn command(text: &str, to: &Execution) -> Vec<String> {
             let shell =
                 if to.shell.is_empty() { SHELL.map(str::to_owned).to_vec() } else { to.shell.clone() };
             shell.into_iter().chain([text.to_owned()]).collect()
+        }
+    }
+}
+
+/// `NONE`, or options and then `CMD` with a command in either form.
+fn check(text: &str) -> Result<Healthcheck, String> {
+    let mut check = Healthcheck::default();
+    let mut rest = text;
+    loop {
+        let (word, after) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+        rest = after.trim_start();
+        let Some((name, value)) =
+            word.strip_prefix("--").map(|option| option.split_once('=').unwrap_or((option, "")))
+        else {
+            return match (word.to_ascii_uppercase().as_str(), rest) {
+                ("NONE", "") => Ok(Healthcheck { test: vec!["NONE".to_owned()], ..check }),
+                ("NONE", _) => Err("NONE takes no arguments".to_owned()),
+                ("CMD", "") => Err("a command is missing after CMD".to_owned()),
+                ("CMD", line) => {
+                    let (form, words) = match list(line) {
+                        Some(words) => ("CMD", words),
+                        None => ("CMD-SHELL", vec![line.to_owned()]),
+                    };
+                    check.test = [&[form.to_owned()], &words[..]].concat();
+                    Ok(check)
+                }
+                _ => Err(format!("{word:?} is neither NONE nor CMD")),
+            };
+        };
+        let duration =
+            || crate::spec::health::duration(value).map_err(|why| format!("--{name}={value}: {why}"));
+        match name {
+            "interval" => check.interval = duration()?,
+            "timeout" => check.timeout = duration()?,
+            "start-period" => check.start_period = duration()?,
+            "start-interval" => check.start_interval = duration()?,
+            "retries" => {
+                let retries =
+                    value.parse::<u32>().map_err(|_| format!("--retries={value}: it is no number"))?;
+                check.retries = retries.into();
+            }
+            _ => return Err(format!("there is no option --{name}")),
         }
     }
 }
@@ -234,6 +278,16 @@ mod tests {
                 r#"{"ExposedPorts":{"80/tcp":{},"53/udp":{},"8000/tcp":{},"8001/tcp":{}}}"#,
             ),
             (&["VOLUME /a /b", "VOLUME [\"/c d\"]"], r#"{"Volumes":{"/a":{},"/b":{},"/c d":{}}}"#),
+            (&["HEALTHCHECK NONE"], r#"{"Healthcheck":{"Test":["NONE"]}}"#),
+            (
+                &["HEALTHCHECK --interval=5m --timeout=1.5s  --retries=2 CMD curl -f \"http://x\" || exit 1"],
+                r#"{"Healthcheck":{"Test":["CMD-SHELL","curl -f \"http://x\" || exit 1"],"Interval":300000000000,
+                    "Timeout":1500000000,"Retries":2}}"#,
+            ),
+            (
+                &["healthcheck --start-period=1m --start-interval=500ms cmd [\"a\", \"b c\"]"],
+                r#"{"Healthcheck":{"Test":["CMD","a","b c"],"StartPeriod":60000000000,"StartInterval":500000000}}"#,
+            ),
             (&["ONBUILD RUN make"], r#"{"OnBuild":["RUN make"]}"#),
             (&["STOPSIGNAL SIGRTMIN+3"], r#"{"StopSignal":"SIGRTMIN+3"}"#),
             (&["STOPSIGNAL 9"], r#"{"StopSignal":"9"}"#),
@@ -251,6 +305,7 @@ mod tests {
         fn any_words_are_applied_or_refused(
             verb in prop::sample::select(vec![
                 "CMD", "ENV", "LABEL", "EXPOSE", "VOLUME", "ONBUILD", "STOPSIGNAL", "USER", "WORKDIR", "ENTRYPOINT",
+                "HEALTHCHECK",
             ]),
             rest in "[ =\\[\\]\"'\\\\$a0-9/,-]{0,20}|.{0,10}",
         ) {
@@ -281,6 +336,13 @@ mod tests {
             ("STOPSIGNAL SIGNOTHING", "no such signal"),
             ("STOPSIGNAL 0", "no such signal"),
             ("USER a b", "one word"),
+            ("HEALTHCHECK", "wants an argument"),
+            ("HEALTHCHECK NONE x", "takes no arguments"),
+            ("HEALTHCHECK CMD", "a command is missing"),
+            ("HEALTHCHECK curl x", "neither NONE nor CMD"),
+            ("HEALTHCHECK --interval=5 CMD x", "write one as 30s"),
+            ("HEALTHCHECK --retries=many CMD x", "no number"),
+            ("HEALTHCHECK --often CMD x", "no option --often"),
         ] {
             let error = apply(instruction, &mut Execution::default()).unwrap_err().to_string();
             assert!(error.contains(why), "{instruction}: {error}");

@@ -53,6 +53,7 @@ pub fn read(container: &Container) -> Result<Record> {
             state.exit_code = UNKNOWN;
             state.finished = Some(time::now_in_documents());
         }
+        state.unwatched();
         state.starting = false;
         state.error = "its monitor was killed".to_owned();
         (state.pid, state.pid_started, state.monitor) = (None, None, None);

@@ -25,6 +25,7 @@
 //! held for moments, and never while `alive` is waited for.
 
 mod directory;
+pub mod health;
 mod ids;
 mod name;
 mod record;

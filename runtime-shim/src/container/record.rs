@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use layerstore::document::Healthcheck;
 use serde::{Deserialize, Serialize};
 
+use super::health::{Health, HealthStatus};
 use crate::bundle::{Capabilities, Device, DeviceRule, IdMapping, Mount, Resources, Rlimit};
 use crate::failure::Failure;
 
@@ -75,6 +77,11 @@ pub struct Config {
     pub stop_signal: Option<String>,
     /// Seconds until it is killed instead.
     pub stop_timeout: Option<i64>,
+
+    /// How to see whether it is well.
+    pub health: Option<Healthcheck>,
+    /// What runs a check in shell form.
+    pub shell: Vec<String>,
 
     /// Whether it goes with its end.
     pub lifetime: Lifetime,
@@ -347,6 +354,8 @@ pub struct State {
     pub holder: Option<(i32, u64)>,
     /// Which cgroup it is in.
     pub cgroup: Option<serde_json::Value>,
+    /// Whether it is well, where that is checked.
+    pub health: Option<Health>,
 }
 
 /// What a container is doing.
@@ -404,6 +413,22 @@ impl Record {
     /// All words of its command.
     pub fn words(&self) -> Vec<String> {
         [self.config.entrypoint.as_slice(), self.config.command.as_slice()].concat()
+    }
+}
+
+impl State {
+    /// Nobody looks any more whether it is well: by docker's words it is not.
+    pub fn unwatched(&mut self) {
+        if let Some(health) = &mut self.health {
+            health.status = HealthStatus::Unhealthy;
+        }
+    }
+}
+
+impl Config {
+    /// The words that tell whether it is well, if there are any.
+    pub fn check(&self) -> Option<Vec<String>> {
+        super::health::command(self.health.as_ref()?, &self.shell)
     }
 }
 

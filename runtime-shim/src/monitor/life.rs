@@ -13,8 +13,10 @@ use super::log::Log;
 use super::networking::{self, Attached, Ground};
 use super::protocol::{Packet, send_packet};
 use super::pump::Pump;
-use super::{Answer, address, launching};
+use super::servant::Servant;
+use super::{Answer, address, health, launching};
 use crate::cgroup::Group;
+use crate::container::health::Health;
 use crate::container::{Container, Lifetime, Locked, Record, RestartPolicy, Status, absent_is_fine};
 use crate::events;
 use crate::failure::{Context, Failure, Result};
@@ -242,6 +244,7 @@ impl Life<'_> {
         state.oom_killed = false;
         state.error = String::new();
         state.stopped = false;
+        state.health = record.config.check().map(|_words| Health::begun(state.health.take()));
         state.cgroup = started.cgroup.as_ref().and_then(|group| serde_json::to_value(group).ok());
         locked.write(&record)?;
         events::of_container(self.container.store(), &record, "start", &[]);
@@ -263,7 +266,10 @@ impl Life<'_> {
     fn until_the_end(&self, rootfs: &Rootfs, mut running: Running) -> Result<Ended> {
         let mut pause = FIRST_PAUSE;
         loop {
+            // It goes with its end, and before that is noted.
+            let checks = self.check(&running);
             let code = running.pump.run().context(|| "cannot watch the container".to_owned())?;
+            drop(checks);
             if running.started.elapsed() > WELL {
                 pause = FIRST_PAUSE;
             }
@@ -295,6 +301,18 @@ impl Life<'_> {
         }
     }
 
+    /// Has it checked whether it is well, where that was asked for.
+    fn check(&self, running: &Running) -> Option<Servant> {
+        let checks = self.container.read().and_then(|record| {
+            health::watch(self.container, &record, running.cgroup.as_ref(), running.started)
+        });
+        checks.unwrap_or_else(|failure| {
+            // It runs, well or not.
+            failure.report();
+            None
+        })
+    }
+
     /// Notes how it ended; whether it comes back.
     fn note_end(&self, code: u8, oom_killed: bool, ran: Duration) -> Result<bool> {
         let locked = self.container.lock()?;
@@ -306,6 +324,7 @@ impl Life<'_> {
             state.pid = None;
             state.pid_started = None;
             state.cgroup = None;
+            state.unwatched();
             state.exit_code = code.into();
             state.oom_killed = oom_killed;
             state.finished = Some(time::now_in_documents());

@@ -9,9 +9,11 @@
 //! |---|---|
 //! | [`life`] | from the first step of a start to the last of an end |
 //! | [`pump`] | the loop while it runs |
+//! | [`health`] | whether it is well: a process that has it checked, beside this one |
 //! | [`log`] | what it printed |
 //! | [`protocol`] | words with those attached |
 
+mod health;
 mod launching;
 mod life;
 pub mod log;
@@ -19,6 +21,7 @@ mod networking;
 mod program;
 pub mod protocol;
 mod pump;
+mod servant;
 mod stdio;
 
 pub use networking::{FILES as NETWORK_FILES, file as network_file, publish, where_bridges_are};

@@ -6,8 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
-use rustix::process::{Pid, Signal, WaitOptions, set_parent_process_death_signal, waitpid};
+use rustix::process::{WaitOptions, waitpid};
 
+use super::servant::{Servant, keep_only};
 use crate::cli::tell_of_network as tell;
 use crate::container::{Container, Containers, Mode, Record};
 use crate::failure::{Context, Failure, OURS, Result, say};
@@ -45,17 +46,6 @@ impl Attached {
     /// The ports, for the next start.
     pub fn into_reserved(self) -> Reserved {
         self.reserved
-    }
-}
-
-/// A process that does one thing as long as this is there.
-struct Servant(Pid);
-
-impl Drop for Servant {
-    fn drop(&mut self) {
-        // It may have ended by itself; whoever else reaps it is as good.
-        rustix::process::kill_process(self.0, Signal::KILL).unwrap_or_default();
-        waitpid(Some(self.0), WaitOptions::empty()).map(drop).unwrap_or_default();
     }
 }
 
@@ -219,15 +209,15 @@ fn serve_names(
 ) -> Result<Servant> {
     let sockets = dns::bind(namespace)?;
     let resolver = dns::Resolver { networks, container: record.id.clone(), wish };
-    serve(move || {
+    Servant::start(move || {
         keep_only(&sockets.fds())?;
         dns::serve(&sockets, &resolver)
     })
 }
 
-/// Has a process of its own pass connections on that no filter can.
+/// Has a process of its own pass on what no filter can.
 fn pass_on(relays: Vec<Relay>) -> Result<Servant> {
-    serve(move || {
+    Servant::start(move || {
         let sockets: Vec<BorrowedFd<'_>> = relays.iter().map(|relay| relay.socket.as_fd()).collect();
         keep_only(&sockets)?;
         relays.into_iter().try_for_each(Relay::start)?;
@@ -235,26 +225,6 @@ fn pass_on(relays: Vec<Relay>) -> Result<Servant> {
             std::thread::park();
         }
     })
-}
-
-/// Makes a process for some work that does not end; it dies with this one.
-fn serve(work: impl FnOnce() -> Result<()>) -> Result<Servant> {
-    let context = || "cannot make a servant".to_owned();
-    match sys::clone(Namespaces::NONE).context(context)? {
-        Side::Parent(pid) => Ok(Servant(pid)),
-        Side::Child => {
-            let tied = set_parent_process_death_signal(Some(Signal::KILL)).context(context);
-            if let Err(failure) = tied.and_then(|()| work()) {
-                say(&failure.to_string());
-            }
-            std::process::exit(OURS.into());
-        }
-    }
-}
-
-/// The container's pipes and the monitor's locks are none of a servant's.
-fn keep_only(fds: &[BorrowedFd<'_>]) -> Result<()> {
-    sys::close_all_but(fds).context(|| "cannot close descriptors".to_owned())
 }
 
 /// What it asks for.

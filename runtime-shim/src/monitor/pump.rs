@@ -367,7 +367,7 @@ impl Client {
 }
 
 /// The exit code of a child that has ended.
-fn reap(pid: Pid) -> io::Result<Option<u8>> {
+pub(super) fn reap(pid: Pid) -> io::Result<Option<u8>> {
     match waitpid(Some(pid), WaitOptions::NOHANG) {
         Ok(Some((_, status))) => Ok(Some(crate::sandbox::supervise::exit_code(status))),
         Ok(None) | Err(Errno::INTR) => Ok(None),

@@ -47,6 +47,11 @@ impl Flags {
             init: self.init,
             stop_signal: self.stop_signal.clone().or_else(|| image.stop_signal.clone()),
             stop_timeout: self.stop_timeout.or(image.stop_timeout),
+            health: self.health.check(image.healthcheck.as_ref())?,
+            shell: match image.shell.is_empty() {
+                true => crate::change::SHELL.map(str::to_owned).to_vec(),
+                false => image.shell.clone(),
+            },
             lifetime: if self.rm { Lifetime::Removed } else { Lifetime::Stays },
             restart: restart(&self.restart)?,
             mounts: mount::parse(&self.volume, &self.mount, &self.tmpfs, from, image)?,

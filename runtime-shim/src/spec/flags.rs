@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::network;
+use super::{health, network};
 use crate::cgroup::flags::AllLimits;
 use crate::container::Driver;
 
@@ -216,6 +216,9 @@ pub struct Flags {
 
     #[command(flatten)]
     pub(super) network: network::Flags,
+
+    #[command(flatten, next_help_heading = "Health")]
+    pub(super) health: health::Flags,
 
     #[command(flatten, next_help_heading = "Limits")]
     pub(super) limits: AllLimits,

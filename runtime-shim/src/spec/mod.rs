@@ -3,7 +3,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`flags`], [`network`] | docker's flags |
+//! | [`flags`], [`network`], [`health`] | docker's flags |
 //! | [`config`] | a [`Config`](crate::container::Config) of them |
 //! | [`words`] | the shorter words among them |
 //! | [`mount`], [`device`], [`rlimit`], [`capabilities`], [`security`], [`environment`] | the longer ones |
@@ -17,6 +17,7 @@ mod config;
 mod device;
 pub mod environment;
 pub mod flags;
+pub mod health;
 pub mod mount;
 mod network;
 mod rlimit;

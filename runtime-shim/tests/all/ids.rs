@@ -97,13 +97,17 @@ fn a_command_joins_an_ordinary_user_s_container_as_one_of_its_users() {
         return;
     }
     let line = "$R import ../root.tar box > /dev/null
-        $R run -d --name one $N -u user box sh -c 'while :; do sleep 0.1; done' > /dev/null
+        $R run -d --name one $N -u user --health-cmd id --health-interval 100ms box \
+            sh -c 'while :; do sleep 0.1; done' > /dev/null
+        while ! $R ps | grep -q '(healthy)'; do sleep 0.1; done
+        $R inspect -f '{{with index .State.Health.Log 0}}{{.Output}}{{end}}' one
         for who in '' '-u 7' '-u user:own' '-u 0'; do $R exec $who one sh -c 'id; echo $HOME'; done
         $R exec -u nosuch one id || echo code $?; $R rm -f one > /dev/null";
     let output = as_user(&world, line);
     let user = "uid=7(user) gid=8(own) groups=8(own),9(more)\n/home/user\n";
     let expected = format!(
-        "{user}{user}uid=7(user) gid=8(own) groups=8(own)\n/home/user\n\
+        "uid=7(user) gid=8(own) groups=8(own),9(more)\n\n{user}{user}\
+         uid=7(user) gid=8(own) groups=8(own)\n/home/user\n\
          uid=0(root) gid=0(root) groups=0(root)\n/root\ncode 126\n"
     );
     assert_eq!(stdout(&output), expected, "{}", stderr(&output));

@@ -10,6 +10,7 @@ mod copying;
 mod copying_as_docker;
 mod crash;
 mod drivers;
+mod health;
 mod host;
 mod ids;
 mod image;

@@ -129,6 +129,7 @@ fn execution(image: Execution, config: &Config) -> Execution {
         working_dir,
         labels: config.labels.clone(),
         exposed_ports,
+        healthcheck: config.health.clone(),
         stop_signal: config.stop_signal.clone().or(image.stop_signal.clone()),
         ..image
     }

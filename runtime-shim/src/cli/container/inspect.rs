@@ -85,6 +85,8 @@ fn state(record: &Record) -> Value {
         "Error": state.error,
         "StartedAt": moment(&state.started),
         "FinishedAt": moment(&state.finished),
+        // Docker leaves it out where there is none; a template that asks finds as little.
+        "Health": state.health,
     })
 }
 
@@ -276,5 +278,6 @@ fn execution(record: &Record) -> Value {
         "Labels": config.labels,
         "StopSignal": config.stop_signal.clone().unwrap_or_else(|| "SIGTERM".to_owned()),
         "StopTimeout": config.stop_timeout,
+        "Healthcheck": config.health,
     })
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::cli::filter::{Label, Wanted};
 use crate::cli::image::find::Layers;
 use crate::cli::{image, space};
+use crate::container::health::HealthStatus;
 use crate::container::{Containers, Record, Status, Wish};
 use crate::failure::{Failure, Result};
 use crate::output::{Format, shortened, size, time};
@@ -18,7 +19,7 @@ use crate::settle;
 #[derive(Args)]
 #[command(
     after_help = "Filters: id=, name=, label=KEY[=VALUE], status=, exited=CODE, ancestor=IMAGE, before=, since=, \
-                        volume=, network="
+                        volume=, network=, health=starting|healthy|unhealthy|none"
 )]
 pub struct List {
     /// List those too that do not run
@@ -160,7 +161,13 @@ pub fn status(record: &Record, now: i64) -> String {
     };
     match state.status {
         Status::Created => "Created".to_owned(),
-        Status::Running => format!("Up {}", since(&state.started)),
+        Status::Running => {
+            let health = state.health.as_ref().map_or_else(String::new, |health| match health.status {
+                HealthStatus::Starting => " (health: starting)".to_owned(),
+                status => format!(" ({})", status.word()),
+            });
+            format!("Up {}{health}", since(&state.started))
+        }
         Status::Paused => format!("Up {} (Paused)", since(&state.started)),
         Status::Restarting => format!("Restarting ({}) {} ago", state.exit_code, since(&state.finished)),
         Status::Exited => format!("Exited ({}) {} ago", state.exit_code, since(&state.finished)),
@@ -217,7 +224,8 @@ struct Filters {
 
 impl Filters {
     fn parse(store: &Store, filters: &[String], records: &[Record]) -> Result<Filters> {
-        let known = ["id", "name", "label", "status", "exited", "before", "since", "volume", "network"];
+        let known =
+            ["id", "name", "label", "status", "exited", "before", "since", "volume", "network", "health"];
         let mut found = Filters { wanted: Vec::new(), before: None, since: None, images: None };
         let created = |text: &str| {
             let is_it = |record: &&Record| record.name == text || record.id.starts_with(text);
@@ -233,6 +241,9 @@ impl Filters {
                 Some(("since", text)) => found.since = Some(created(text)?),
                 Some(("ancestor", text)) => {
                     found.images.get_or_insert_default().extend(descendants(store, text)?);
+                }
+                Some(("health", value)) if !["starting", "healthy", "unhealthy", "none"].contains(&value) => {
+                    return Err(Failure::as_docker(format!("Unrecognised filter value for health: {value}")));
                 }
                 Some((key, value)) if known.contains(&key) => {
                     found.wanted.push((key.to_owned(), value.to_owned()));
@@ -276,6 +287,7 @@ fn holds(record: &Record, key: &str, value: &str) -> bool {
                     || mount.source.as_ref().is_some_and(|source| source.as_os_str() == value)
             }
         }),
+        "health" => record.state.health.as_ref().map_or("none", |health| health.status.word()) == value,
         "network" => super::network::names(record).iter().any(|name| name == value),
         _ => false,
     }

@@ -50,6 +50,10 @@ pub fn hold(container: &Container, holder: Option<(i32, u64)>) -> Result<()> {
     let record = locked.update(|record| {
         record.state.status = Status::Paused;
         record.state.holder = holder;
+        // What a command holds, it does not for long.
+        if holder.is_none() {
+            record.state.unwatched();
+        }
     })?;
     if let Err(failure) = group.pause() {
         locked.update(|record| record.state.status = Status::Running)?;
