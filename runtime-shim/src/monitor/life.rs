@@ -19,7 +19,7 @@ use crate::cgroup::Group;
 use crate::container::health::Health;
 use crate::container::{Container, Lifetime, Locked, Record, RestartPolicy, Status, absent_is_fine};
 use crate::events;
-use crate::failure::{Context, Failure, Result};
+use crate::failure::{Context, Failure, Result, say};
 use crate::network::{Reserved, Settling};
 use crate::output::time;
 use crate::rootfs::Rootfs;
@@ -148,7 +148,7 @@ impl Life<'_> {
             }
         };
         locked.unlock()?;
-        self.take_leave()?;
+        self.take_leave();
         Answer::Started.send(answer);
         let Ended { code, clients, settling } = self.until_the_end(&rootfs, running)?;
         self.finish(rootfs)?;
@@ -161,16 +161,22 @@ impl Life<'_> {
         Ok(code)
     }
 
-    /// Lets go of whoever started it: from here on there is a file for words.
-    fn take_leave(&self) -> Result<()> {
+    /// Lets go of whoever started it: from here on there is a file for words. Where there
+    /// cannot be one, the container runs all the same.
+    fn take_leave(&self) {
         let path = self.container.dir().join("monitor.log");
-        let context = || format!("cannot open {}", path.display());
         // It tells of the last start at least, and does not grow from one to the next.
-        if std::fs::metadata(&path).is_ok_and(|file| file.len() > LONGEST_WORDS) {
-            std::fs::rename(&path, path.with_extension("log.1")).context(context)?;
+        let turned = match std::fs::metadata(&path).is_ok_and(|file| file.len() > LONGEST_WORDS) {
+            true => std::fs::rename(&path, path.with_extension("log.1")),
+            false => Ok(()),
+        };
+        let file = File::options().create(true).append(true).open(&path);
+        let opened = file.and_then(|file| Ok(rustix::stdio::dup2_stderr(&file)?));
+        for (done, what) in [(turned, "turn over"), (opened, "open")] {
+            if let Err(error) = done {
+                say(&format!("runion: WARNING: cannot {what} {}: {error}", path.display()));
+            }
         }
-        let file = File::options().create(true).append(true).open(&path).context(context)?;
-        rustix::stdio::dup2_stderr(&file).context(context)
     }
 
     fn first_start(
@@ -288,7 +294,7 @@ impl Life<'_> {
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
             let locked = self.container.lock()?;
-            self.take_leave()?;
+            self.take_leave();
             running = match self.start(&locked, rootfs, reserved, None) {
                 Ok(running) => running,
                 Err(failure) => {

@@ -167,6 +167,22 @@ fn containers_come_back_as_often_as_asked() {
     world.says(&["rm", "one", "two"]);
 }
 
+/// What it cannot say is no reason not to come back.
+#[test]
+fn a_container_comes_back_without_a_place_for_its_monitor_s_words() {
+    let Some(world) = World::new("life-words") else { return };
+    let line = "while ! test -e /go; do sleep 0.05; done; exit 3";
+    world.says(&["run", "-d", "--name", "one", "--restart", "on-failure:2", "box", "sh", "-c", line]);
+    let dir = world.store().join("containers").join(world.field("one", "{{.Id}}"));
+    fs::write(dir.join("monitor.log"), vec![b'x'; 100 << 10]).unwrap();
+    fs::create_dir_all(dir.join("monitor.log.1/in-the-way")).unwrap();
+    world.says(&["exec", "one", "touch", "/go"]);
+    assert_eq!(world.says(&["wait", "one"]), "3\n");
+    assert_eq!(world.field("one", "{{.RestartCount}} {{.State.Status}}"), "2 exited");
+    let words = fs::read_to_string(dir.join("monitor.log")).unwrap();
+    assert_eq!(words.matches("WARNING: cannot turn over").count(), 2, "{}", words.trim_start_matches('x'));
+}
+
 #[test]
 fn a_killed_monitor_takes_its_container_along_and_the_next_command_says_so() {
     let Some(world) = World::new("life-killed") else { return };
