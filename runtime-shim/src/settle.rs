@@ -24,9 +24,9 @@ pub fn read(container: &Container) -> Result<Record> {
     if is_settled(container, &record)? {
         return Ok(record);
     }
-    if is_left_paused(&record) && container.is_alive()? {
+    if is_left_paused(container, &record)? && container.is_alive()? {
         let locked = container.lock()?;
-        if is_left_paused(&locked.read()?) {
+        if is_left_paused(container, &locked.read()?)? {
             resume(&locked)?;
         }
         drop(locked);
@@ -102,22 +102,16 @@ fn is_settled(container: &Container, record: &Record) -> Result<bool> {
     let state = &record.state;
     match state.status {
         Status::Removing => Ok(false),
-        Status::Paused if is_left_paused(record) => Ok(false),
+        Status::Paused if is_left_paused(container, record)? => Ok(false),
         status if status.is_up() || state.starting => container.is_alive(),
         _ => Ok(true),
     }
 }
 
 /// Whether a command that was killed held it.
-fn is_left_paused(record: &Record) -> bool {
-    let holder = record.state.holder.filter(|_| record.state.status == Status::Paused);
-    holder.is_some_and(|(pid, began)| since(pid) != Some(began))
-}
-
-/// This process, to hold a container.
-pub fn holder() -> Option<(i32, u64)> {
-    let pid = rustix::process::getpid().as_raw_nonzero().get();
-    since(pid).map(|began| (pid, began))
+fn is_left_paused(container: &Container, record: &Record) -> Result<bool> {
+    let is_held = record.state.status == Status::Paused && record.state.is_held;
+    Ok(is_held && !container.has_holder()?)
 }
 
 /// Lets a container that is held go on.
@@ -129,7 +123,7 @@ pub fn resume(locked: &Locked<'_>) -> Result<()> {
     group(&record)?.resume()?;
     let record = locked.update(|record| {
         record.state.status = Status::Running;
-        record.state.holder = None;
+        record.state.is_held = false;
     })?;
     events::of_container(locked.container().store(), &record, "unpause", &[]);
     Ok(())

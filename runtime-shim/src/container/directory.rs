@@ -23,6 +23,11 @@ pub struct Locked<'c> {
     lock: File,
 }
 
+/// A command's proof that it holds a container's processes still.
+pub struct Holder {
+    _lock: File,
+}
+
 /// The monitor's proof that it is the only one.
 pub struct Monitored {
     _alive: File,
@@ -117,12 +122,7 @@ impl Container {
 
     /// Whether its monitor lives.
     pub fn is_alive(&self) -> Result<bool> {
-        let alive = self.open_lock("alive")?;
-        match flock(&alive, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => Ok(false),
-            Err(Errno::WOULDBLOCK) => Ok(true),
-            Err(errno) => Err(errno).context(|| format!("cannot look at the container {}", self.id())),
-        }
+        is_held(&self.open_lock("alive")?).context(|| format!("cannot look at the container {}", self.id()))
     }
 
     /// Waits until its monitor lives no more.
@@ -150,14 +150,38 @@ impl Container {
         Ok(Monitored { _alive: alive })
     }
 
+    /// Makes this process the one that holds its processes still, until the proof is
+    /// dropped; another that does is waited for.
+    pub fn holder(&self) -> Result<Holder> {
+        let lock = self.open_lock("holder")?;
+        flock(&lock, FlockOperation::LockExclusive)
+            .context(|| format!("cannot hold the container {}", self.id()))?;
+        Ok(Holder { _lock: lock })
+    }
+
+    /// Whether somebody is that, in whatever namespace.
+    pub fn has_holder(&self) -> Result<bool> {
+        is_held(&self.open_lock("holder")?).context(|| format!("cannot look at the container {}", self.id()))
+    }
+
     fn open_lock(&self, name: &str) -> Result<File> {
         let path = self.dir.join(name);
-        match File::options().read(true).write(true).open(&path) {
+        // One that an older program made has no file for holders.
+        match File::options().read(true).write(true).create(name == "holder").open(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 Err(Failure::as_docker(format!("No such container: {}", self.id())))
             }
             opened => opened.context(|| format!("cannot open {}", path.display())),
         }
+    }
+}
+
+/// Whether somebody has locked a file.
+fn is_held(lock: &File) -> Result<bool, Errno> {
+    match flock(lock, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(false),
+        Err(Errno::WOULDBLOCK) => Ok(true),
+        Err(errno) => Err(errno),
     }
 }
 

@@ -8,6 +8,7 @@
 //!         state.json          the record (see `record`), replaced by rename
 //!         lock                exclusive for who changes the record or starts it
 //!         alive               exclusive for its monitor, as long as that lives
+//!         holder              exclusive for a command that holds its processes still
 //!         config.json         the bundle of the last start
 //!         rootfs/             where its root is mounted, for the monitor alone
 //!         upper/ work/        what it changed; by the driver dir, all its files
@@ -35,7 +36,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 
-pub use directory::{Container, Locked};
+pub use directory::{Container, Holder, Locked};
 pub use name::is_name;
 pub use record::{
     Config, Driver, FILE, Further, ImageRef, Lifetime, Mode, Record, Restart, RestartPolicy, Status, Stdin,

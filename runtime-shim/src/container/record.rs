@@ -349,9 +349,9 @@ pub struct State {
     pub starting: bool,
     /// Whether somebody asked it to end.
     pub stopped: bool,
-    /// The command that holds it for as long as that lasts: its process, and when
-    /// that began. None holds what a user has paused.
-    pub holder: Option<(i32, u64)>,
+    /// Whether a command holds it, for as long as that has its lock `holder`; none holds
+    /// what a user has paused.
+    pub is_held: bool,
     /// Which cgroup it is in.
     pub cgroup: Option<serde_json::Value>,
     /// Whether it is well, where that is checked.

@@ -147,6 +147,12 @@ fn a_commit_that_was_killed_holds_nothing() {
     until("it is held", || is("paused"));
     // As long as the commit lives it stays so.
     assert!(world.says(&["ps"]).contains("(Paused)"));
+    // Elsewhere its number is nobody's, or another's.
+    let mut elsewhere = world.in_namespace("unshare");
+    elsewhere.args(["--pid", "--fork", "--mount-proc", "--"]).arg(crate::setup::runion());
+    let elsewhere = elsewhere.arg("--root").arg(world.store()).arg("ps").output().unwrap();
+    assert!(stdout(&elsewhere).contains("(Paused)"), "{}{}", stdout(&elsewhere), stderr(&elsewhere));
+    assert!(is("paused"));
     commit.kill().unwrap();
     commit.wait().unwrap();
     assert!(is("paused"));

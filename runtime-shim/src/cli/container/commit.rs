@@ -8,10 +8,9 @@ use layerstore::upper;
 
 use super::changes::{self, Changes};
 use super::{find, pause};
-use crate::container::{Config, Container, Record, Status};
+use crate::container::{Config, Container, Holder, Record, Status};
 use crate::failure::{FAILED, Failure, Result, say};
 use crate::output::{self, time};
-use crate::settle;
 
 /// Make an image of a container: of its image, and what it changed
 ///
@@ -91,7 +90,10 @@ impl Commit {
 }
 
 /// A container whose processes stand still for the time being.
-struct Held<'c>(&'c Container);
+struct Held<'c> {
+    container: &'c Container,
+    _holder: Holder,
+}
 
 impl<'c> Held<'c> {
     fn hold(container: &'c Container, record: &Record) -> Result<Option<Held<'c>>> {
@@ -102,12 +104,13 @@ impl<'c> Held<'c> {
             say("runion: the container goes on while it is committed: it has no cgroup to be held by");
             return Ok(None);
         }
-        pause::hold(container, settle::holder())?;
-        Ok(Some(Held(container)))
+        let holder = container.holder()?;
+        pause::hold(container, pause::By::Command)?;
+        Ok(Some(Held { container, _holder: holder }))
     }
 
     fn let_go(self) -> Result<()> {
-        pause::resume(self.0)
+        pause::resume(self.container)
     }
 }
 

@@ -29,14 +29,23 @@ impl Pause {
     pub fn run(self, store: &Store) -> Result<u8> {
         find::each(&self.containers, |text| {
             let (container, _) = find::container(store, text)?;
-            hold(&container, None)
+            hold(&container, By::User)
         })
     }
 }
 
-/// Holds one, for a user or for a command while it lasts: should that be killed,
-/// the next one lets the container go on.
-pub fn hold(container: &Container, holder: Option<(i32, u64)>) -> Result<()> {
+/// Who holds a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// A user, until he lets it go on.
+    User,
+    /// A command that has proven to be its [`Holder`](crate::container::Holder): should
+    /// it be killed, the next one lets the container go on.
+    Command,
+}
+
+/// Holds one.
+pub fn hold(container: &Container, by: By) -> Result<()> {
     let locked = container.lock()?;
     let record = locked.read()?;
     match record.state.status {
@@ -49,9 +58,9 @@ pub fn hold(container: &Container, holder: Option<(i32, u64)>) -> Result<()> {
     let group = settle::group(&record)?;
     let record = locked.update(|record| {
         record.state.status = Status::Paused;
-        record.state.holder = holder;
-        // What a command holds, it does not for long.
-        if holder.is_none() {
+        record.state.is_held = by == By::Command;
+        // A command does not for long.
+        if by == By::User {
             record.state.unwatched();
         }
     })?;
