@@ -61,7 +61,7 @@ pub fn prune(store: &Store, filter: &Filter, all: bool) -> Result<(String, u64)>
         .filter(|known| (all || known.image.names.is_empty()) && users.count(&known.image.id()) == 0);
     for known in unused.filter_map(|known| filter.apply(known)) {
         let id = known.image.id();
-        match store.remove_unchanged(&known.image, || Users::has_one(store, &id)) {
+        match store.remove_unchanged(&known.image, || users.has_grown(store, &id)) {
             Ok(true) => {
                 tell(store, "delete", &known.image.id(), None);
                 said.extend(names_of(&known.image).iter().map(|name| format!("untagged: {name}\n")));

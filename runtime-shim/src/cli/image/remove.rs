@@ -96,7 +96,7 @@ impl Remove {
             }
         }
         match users.count(&image.id()) {
-            0 => removed(store, &image),
+            0 => removed(store, users, &image),
             // Its files are its containers' as well.
             _ => unnamed(store, &image).map(Some),
         }
@@ -154,9 +154,9 @@ fn unnamed(store: &Store, image: &Image) -> Result<Done, Refused> {
     Ok(Done { said: untagged(&names_of(image)), removed: false })
 }
 
-fn removed(store: &Store, image: &Image) -> Result<Option<Done>, Refused> {
+fn removed(store: &Store, users: &Users, image: &Image) -> Result<Option<Done>, Refused> {
     let id = image.id();
-    match store.remove_unchanged(image, || Users::has_one(store, &id)) {
+    match store.remove_unchanged(image, || users.has_grown(store, &id)) {
         Ok(true) => {}
         Ok(false) => return Ok(None),
         Err(error) if error.kind() == Kind::InUse => {
