@@ -35,7 +35,7 @@ use super::files::DnsWish;
 use super::store::Networks;
 use crate::failure::{Context, Failure, Result};
 use crate::sandbox::identity::{self, Plan};
-use crate::sys::{self, Namespaces, Side};
+use crate::sys::{self, Namespaces, Side, SignalSet};
 
 /// Where the host's name servers answer inside, whoever is the way out.
 pub const NAME_SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 2, 3));
@@ -258,7 +258,9 @@ fn start(networks: &Networks, mut lock: File, ids: &Plan) -> Result<Holder> {
 /// The holder: it brings the loopback up, says so, and when its maker is done
 /// only is there. A maker that is killed before that leaves none.
 fn hold(mut from_maker: File, mut report: File, kept: [OwnedFd; 2]) -> ! {
-    let ready = from_maker.read_exact(&mut [0]).is_ok()
+    // Its maker may have some blocked, and nobody else ends it but by a signal.
+    let ready = SignalSet::of(&[]).restore().is_ok()
+        && from_maker.read_exact(&mut [0]).is_ok()
         && setsid().is_ok()
         && sys::raise_loopback().is_ok()
         && rustix::process::chdir("/").is_ok()

@@ -119,6 +119,8 @@ fn user() {
 
 fn act(dir: &Path, role: &str) {
     let networks = Networks::open(dir).unwrap();
+    // As commands do that pass signals on.
+    crate::sys::SignalSet::of(&[libc::SIGTERM]).block().unwrap();
     let plan = Plan::new(Identity::Root).unwrap();
     let mut request = request("web", &["bridge"], &["8000:80", "127.0.0.1:8001:80", "5300:53/udp"]);
     request.led_by = LedBy::Program;
@@ -139,6 +141,15 @@ fn act(dir: &Path, role: &str) {
         )
         .and_then(|()| std::fs::rename(dir.join(".said"), dir.join("said")))
         .unwrap();
+        // It ends when it is asked to.
+        let text = std::fs::read_to_string(networks.dir().join(".holder")).unwrap();
+        let pid: i32 = text.split_whitespace().next().unwrap().parse().unwrap();
+        crate::sys::kill(pid, libc::SIGTERM).unwrap();
+        let start = Instant::now();
+        while crate::settle::since(pid).is_some() {
+            assert!(start.elapsed() < Duration::from_secs(5), "the holder does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
         holder::stop(&networks).unwrap();
         return;
     };
