@@ -59,6 +59,7 @@ pub use self::channel::Channel;
 pub use self::init::FirstProcess;
 pub use self::request::{Groups, Join, Keys, OnDeath, REFUSED_ENTRY, Request, Stdio, Swap, Target};
 pub use self::seccomp::docker_default;
+pub use self::steps::cannot_pivot;
 
 use self::channel::Message;
 use self::command::Command;

@@ -25,6 +25,7 @@ use crate::failure::{Context, Failure, Result};
 use crate::sys::mounts::{Reach, set_attributes};
 use crate::sys::process::unshare;
 use crate::sys::{self, Namespaces, SignalSet};
+use rustix::io::Errno;
 
 /// All that the process is made with.
 pub struct Container<'a> {
@@ -254,7 +255,9 @@ impl Container<'_> {
         let context = || "cannot make the container's root the root".to_string();
         fchdir(&self.root).context(context)?;
         match self.swap {
-            Swap::Pivot => pivot().context(context)?,
+            Swap::Pivot => {
+                pivot().map_err(|errno| cannot_pivot(errno, "make the container's root the root"))?
+            }
             Swap::Chroot => chroot(".").context(context)?,
         }
         chdir("/").context(context)
@@ -278,6 +281,18 @@ impl Container<'_> {
 fn pivot() -> rustix::io::Result<()> {
     pivot_root(".", ".")?;
     unmount(".", UnmountFlags::DETACH)
+}
+
+/// Why a root could not be exchanged for another, and what helps.
+pub fn cannot_pivot(errno: Errno, action: &str) -> Failure {
+    let failure = Failure::new(format!("cannot {action}: pivot_root: {errno}"));
+    match errno {
+        Errno::INVAL => failure.hint(
+            "this machine still runs from its initial ramdisk, which is no root that can be exchanged: switch_root to \
+             another file system first, or as an OCI runtime use --no-pivot",
+        ),
+        _ => failure,
+    }
 }
 
 /// Enters cgroups of version 1 by their files `tasks`: "0" is the writer, and a
@@ -353,4 +368,17 @@ fn join_steps(
 fn open_root() -> Result<OwnedFd> {
     let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
     rustix::fs::open("/", flags, Mode::empty()).context(|| "cannot open the container's root".to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_that_cannot_be_exchanged_has_a_remedy() {
+        let failure = cannot_pivot(Errno::INVAL, "make the view the root");
+        assert!(failure.message().starts_with("cannot make the view the root: pivot_root: Invalid argument"));
+        assert!(failure.hint_text().unwrap().contains("switch_root"));
+        assert_eq!(cannot_pivot(Errno::PERM, "x").hint_text(), None);
+    }
 }

@@ -293,6 +293,9 @@ pub fn cannot_mount(errno: Errno, action: &str) -> Failure {
              kernel.apparmor_restrict_unprivileged_userns=0) or, in a container, masks parts of /proc; \
              run runion as root or outside of the container",
         ),
+        Errno::INVAL => failure.hint(
+            "the root that this was called in is no mount of its own: mount --bind DIR DIR before chroot DIR",
+        ),
         _ => failure,
     }
 }

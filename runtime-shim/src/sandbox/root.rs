@@ -39,7 +39,7 @@ pub fn enter(view: OwnedFd, mount_point: &Path) -> Result<()> {
     mount_proc(root)?;
     mount_sys(root)?;
     devices::mount(root)?;
-    pivot(root).context(|| "cannot make the view the root".to_string())
+    pivot(root).map_err(|errno| crate::launch::cannot_pivot(errno, "make the view the root"))
 }
 
 /// A new /proc: it shows this pid namespace only.

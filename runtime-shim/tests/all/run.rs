@@ -189,3 +189,21 @@ fn streams_are_the_callers_where_they_are_asked_for() {
     let file = file.to_str().unwrap();
     assert_eq!(world.run_says(&["--env-file", file, "box", "sh", "-c", "echo $ONE $TWO"]), "1 a b\n");
 }
+
+/// In a chroot to a mere directory nothing can be made private.
+#[test]
+fn a_root_that_cannot_be_left_is_named_with_a_remedy() {
+    let Some(world) = World::new("run-chroot") else { return };
+    let script = "cd \"$1\"; mkdir bare; for name in /*; do
+            if test -L $name; then cp -P $name bare; elif test -d $name; then
+            mkdir bare$name; mount --rbind $name bare$name; fi; done
+        exec chroot bare \"$2\" --root \"$1/store\" run --rm --network none box true";
+    let mut inside = world.in_namespace("unshare");
+    inside.args(["--mount", "--propagation", "private", "sh", "-ec", script, "sh"]);
+    let output = inside.arg(world.scratch.path()).arg(crate::setup::runion()).output().unwrap();
+    let said = crate::setup::stderr(&output);
+    assert_eq!(output.status.code(), Some(125), "{said}");
+    for words in ["cannot make the mounts private", "hint: ", "mount --bind DIR DIR before chroot DIR"] {
+        assert!(said.contains(words), "{said}");
+    }
+}
