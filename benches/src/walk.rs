@@ -1,17 +1,22 @@
 //! Walking a tree as find, du and rm do: from directory to directory by
 //! descriptor, one fstatat an entry.
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, statat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, openat, statat};
 
 use crate::errors::at;
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// How much of a directory is read at once: as much as the C library reads. FUSE
+/// asks its server for so much, so that a smaller buffer costs it requests that
+/// no program makes.
+const LISTING: usize = 32 << 10;
 
 /// Opens a directory.
 ///
@@ -21,18 +26,34 @@ pub fn open(path: &Path) -> io::Result<OwnedFd> {
     openat(CWD, path, DIRECTORY, Mode::empty()).map_err(|e| at(path, e.into()))
 }
 
+/// Calls `visit` for each name in a directory but `.` and `..`, before the next
+/// are read.
+///
+/// # Errors
+/// Those of getdents(2), or what `visit` gave.
+pub fn each_name(dir: BorrowedFd<'_>, mut visit: impl FnMut(&CStr) -> io::Result<()>) -> io::Result<()> {
+    let dir = openat(dir, c".", DIRECTORY, Mode::empty())?;
+    let mut buffer = Vec::with_capacity(LISTING);
+    let mut entries = RawDir::new(&dir, buffer.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            visit(entry.file_name())?;
+        }
+    }
+    Ok(())
+}
+
 /// The names in a directory but `.` and `..`.
 ///
 /// # Errors
 /// Those of getdents(2).
 pub fn names(dir: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
     let mut names = Vec::new();
-    for entry in Dir::read_from(dir)? {
-        let entry = entry?;
-        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            names.push(entry.file_name().to_owned());
-        }
-    }
+    each_name(dir, |name| {
+        names.push(name.to_owned());
+        Ok(())
+    })?;
     Ok(names)
 }
 
