@@ -167,6 +167,14 @@ fn set_by(
     value: &[u8],
     flags: XattrFlags,
 ) -> rustix::io::Result<()> {
+    if let Target::Fd(fd) = target {
+        // What is marked is mostly a file just made, still open for writing.
+        match rustix::fs::fsetxattr(fd, name, value, flags) {
+            // Opened by `O_PATH`.
+            Err(Errno::BADF) => {}
+            done => return done,
+        }
+    }
     if route == Route::At {
         if let Some(done) = native(target, |path| raw::set(path, name, value, flags)) {
             return done;
