@@ -87,8 +87,14 @@ impl Check<'_> {
     fn layers(&mut self) -> Result<HashSet<Digest>> {
         let store = self.store;
         let mut whole = HashSet::new();
+        let has_damage = !self.findings.is_empty();
         for diff_id in store.digests_in("layers", ".json")? {
-            match broken(stream_of(store, diff_id))? {
+            let stream = match broken(stream_of(store, diff_id)) {
+                // An object that cannot be read, and is still there.
+                Err(error) if has_damage && self.repair == Repair::No => Err(error.message().to_owned()),
+                stream => stream?,
+            };
+            match stream {
                 Ok(found) if found == diff_id => {
                     whole.insert(diff_id);
                     continue;

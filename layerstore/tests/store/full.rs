@@ -1,4 +1,4 @@
-//! A disk that is full at any point of a load, a pull or a commit: an error that names it, no half
+//! A disk that is full at any point of a load, a pull, a commit or a removal: an error that names it, no half
 //! image, and success once there is room.
 
 use std::path::Path;
@@ -52,6 +52,17 @@ fn inside() {
             failures(action, at, |disk, more| format!("nr_inodes={}", disk.f_files - disk.f_ffree + more));
         println!("{action:?}: {space} times without space, {files} times without files");
         assert!(space > 0 && files > 0);
+    }
+    // What removes may need no room.
+    for action in [Action::Remove, Action::Collect] {
+        let failed = failures(action, at, |disk, more| {
+            format!(
+                "size={},nr_inodes={}",
+                (disk.f_blocks - disk.f_bfree + more) * disk.f_frsize,
+                disk.f_files - disk.f_ffree + more
+            )
+        });
+        println!("{action:?}: {failed} times without space or files");
     }
 }
 

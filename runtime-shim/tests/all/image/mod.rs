@@ -4,6 +4,7 @@
 mod archives;
 mod docker;
 mod importing;
+mod killing;
 mod listing;
 mod looking;
 mod removing;
