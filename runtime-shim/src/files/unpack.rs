@@ -111,10 +111,17 @@ impl Unpack<'_> {
             (None, Place::Over(dir)) => return self.top(*dir, entry).context(shown),
             (None, Place::As(dir, name)) => (dir.try_clone_to_owned().context(shown)?, *name),
         };
-        clear(dir.as_fd(), name, entry)?;
         if entry.kind == EntryKind::File {
-            return self.file(dir.as_fd(), name, entry, parser).context(shown);
+            let file = match create(dir.as_fd(), name, entry) {
+                Err(Errno::EXIST) => {
+                    clear(dir.as_fd(), name, entry)?;
+                    create(dir.as_fd(), name, entry)
+                }
+                created => created,
+            };
+            return self.file(file.context(shown)?, entry, parser).context(shown);
         }
+        clear(dir.as_fd(), name, entry)?;
         self.other(dir.as_fd(), name, entry, path).context(shown)
     }
 
@@ -192,7 +199,7 @@ impl Unpack<'_> {
         }
         for name in names {
             match mkdirat(&here, *name, Mode::from_raw_mode(0o755)) {
-                Ok(()) => self.give(&Held::open(here.as_fd(), name)?, 0, 0)?,
+                Ok(()) => drop(self.give(&Held::open(here.as_fd(), name)?, 0, 0)?),
                 Err(Errno::EXIST) => {}
                 Err(errno) => return Err(errno.into()),
             }
@@ -209,16 +216,7 @@ impl Unpack<'_> {
         }
     }
 
-    fn file<R: Read>(
-        &mut self,
-        dir: BorrowedFd<'_>,
-        name: &[u8],
-        entry: &Entry,
-        parser: &mut Parser<R>,
-    ) -> Result<(), Why> {
-        // New, so nobody else's; and nobody's to read before it is whole.
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file = File::from(openat(dir, name, flags, Mode::RUSR | Mode::WUSR)?);
+    fn file<R: Read>(&mut self, mut file: File, entry: &Entry, parser: &mut Parser<R>) -> Result<(), Why> {
         match &entry.sparse {
             None => while self.piece(&mut file, parser, u64::MAX)? > 0 {},
             Some(segments) => {
@@ -231,8 +229,12 @@ impl Unpack<'_> {
                 }
             }
         }
-        file.set_len(entry.size)?;
-        let stat = rustix::fs::fstat(&file)?;
+        let mut stat = rustix::fs::fstat(&file)?;
+        // A hole at its end is not written.
+        if u64::try_from(stat.st_size) != Ok(entry.size) {
+            file.set_len(entry.size)?;
+            stat = rustix::fs::fstat(&file)?;
+        }
         self.attributes(&Held { fd: file.into(), stat }, entry)
     }
 
@@ -274,13 +276,16 @@ impl Unpack<'_> {
     /// of the mode away, and whatever is set changes a time.
     fn attributes(&self, held: &Held, entry: &Entry) -> Result<(), Why> {
         let path = held.path();
-        self.give(held, entry.meta.uid, entry.meta.gid)?;
+        let is_given = self.give(held, entry.meta.uid, entry.meta.gid)?;
         self.xattrs(held, entry)?;
-        if !matches!(entry.kind, EntryKind::Symlink(_)) {
-            let mut mode = u32::from(entry.meta.mode);
-            if !self.are_kept() {
-                mode &= !0o6000;
-            }
+        let mut mode = u32::from(entry.meta.mode);
+        if !self.are_kept() {
+            mode &= !0o6000;
+        }
+        // An access list, or a new owner, may have changed it.
+        let is_there =
+            is_given == Given::Before && entry.xattrs.is_empty() && held.stat.st_mode & 0o7777 == mode;
+        if !is_there && !matches!(entry.kind, EntryKind::Symlink(_)) {
             rustix::fs::chmod(&*path, Mode::from_raw_mode(mode)).map_err(about("its mode"))?;
         }
         utimensat(CWD, &*path, &times(entry), AtFlags::empty()).map_err(about("its times"))
@@ -301,21 +306,21 @@ impl Unpack<'_> {
         Ok(())
     }
 
-    fn give(&self, held: &Held, uid: u32, gid: u32) -> Result<(), Why> {
+    fn give(&self, held: &Held, uid: u32, gid: u32) -> Result<Given, Why> {
         let (uid, gid) = match self.owners {
             Owners::Kept(maps) | Owners::Possible(maps) => maps.outside(uid, gid),
             Owners::Given(uid, gid) => (*uid, *gid),
-            Owners::Writers => return Ok(()),
+            Owners::Writers => return Ok(Given::Before),
         };
         if (held.stat.st_uid, held.stat.st_gid) == (uid, gid) {
-            return Ok(());
+            return Ok(Given::Before);
         }
         let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
         let given = chownat(CWD, held.path(), uid, gid, AtFlags::empty());
         if self.may_lack() && matches!(given, Err(Errno::PERM | Errno::INVAL)) {
-            return Ok(());
+            return Ok(Given::Now);
         }
-        given.map_err(|errno| match errno {
+        given.map(|()| Given::Now).map_err(|errno| match errno {
             Errno::PERM => "its owner: only root gives files away".into(),
             errno => about("its owner")(errno),
         })
@@ -339,6 +344,28 @@ impl Unpack<'_> {
         }
         Ok(())
     }
+}
+
+/// When a file became its owner's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Given {
+    /// It was made so.
+    Before,
+    /// Just now, as far as that could be.
+    Now,
+}
+
+/// Makes a file: new, so nobody else's. Most are made with the mode that they are to
+/// have, which spares a call; but until a file is whole and its owner's, what not
+/// everybody may read nobody may, and it makes no program more than that.
+fn create(dir: BorrowedFd<'_>, name: &[u8], entry: &Entry) -> rustix::io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut mode = Mode::RUSR | Mode::WUSR;
+    let wanted = Mode::from_raw_mode(entry.meta.mode.into());
+    if wanted.contains(Mode::ROTH) {
+        mode |= wanted & Mode::from_raw_mode(0o755);
+    }
+    openat(dir, name, flags, mode).map(File::from)
 }
 
 /// Makes room for an entry.
