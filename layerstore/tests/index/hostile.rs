@@ -7,46 +7,11 @@ use layerstore::object::ObjectId;
 use layerstore::tree::{Content, Meta, Node, Tree};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use unionfs::image::{Contents, Index, Nid};
+use unionfs::image::{Index, Nid};
 
 use crate::fixed::{mixed, put};
 use crate::reading::written;
-
-/// Asks an image everything, of at most so many entries; gives how many there were.
-fn walk(index: &Index, limit: usize) -> usize {
-    let mut nids = vec![index.root()];
-    let mut next = 0;
-    while let Some(&nid) = nids.get(next) {
-        next += 1;
-        ask(index, nid);
-        for entry in index.entries(nid, 0).into_iter().flatten().flatten() {
-            // Broken order hides names from halving; it must not lead elsewhere.
-            drop(index.lookup(nid, entry.name));
-            if nids.len() >= limit {
-                return next;
-            }
-            nids.push(entry.nid);
-        }
-        drop(index.lookup(nid, b"no such name"));
-    }
-    next
-}
-
-fn ask(index: &Index, nid: Nid) {
-    drop((index.attr(nid), index.readlink(nid), index.xattr(nid, b"user.none")));
-    for xattr in index.xattrs(nid).into_iter().flatten().flatten() {
-        assert!(xattr.is_named(&xattr.name()));
-    }
-    match index.contents(nid) {
-        Ok(Contents::Inline(data)) => {
-            let mut buffer = [0; 100];
-            assert_eq!(data.read_at(0, &mut buffer), data.len().min(100));
-            assert_eq!(data.read_at(data.len() as u64, &mut buffer), 0);
-        }
-        Ok(Contents::Object { path, .. }) => assert!(!path.starts_with(b"/")),
-        Ok(Contents::Hole { .. }) | Err(_) => {}
-    }
-}
+use crate::walk::{ask, walk};
 
 fn valid() -> &'static [u8] {
     static BYTES: OnceLock<Vec<u8>> = OnceLock::new();

@@ -7,3 +7,4 @@ mod kernel;
 mod random;
 mod reading;
 mod tools;
+mod walk;
