@@ -81,7 +81,7 @@ pub enum Trust {
 /// nothing is left behind.
 pub fn stage<'u>(upper: &'u Upper, source: &Source<'_>) -> Result<Staged<'u>> {
     let staged = match source.stat.kind() {
-        FileType::RegularFile => Staged::file(upper)?,
+        FileType::RegularFile => Staged::file(upper, metadata::mode_at_birth(source, upper.namespace))?,
         FileType::Directory => Staged::dir(upper)?,
         FileType::Symlink => Staged::symlink(upper, &source.metadata.read_link()?)?,
         kind => Staged::node(upper, kind, source.stat.rdev)?,
@@ -100,7 +100,7 @@ pub fn stage<'u>(upper: &'u Upper, source: &Source<'_>) -> Result<Staged<'u>> {
         }
     }
     let target = staged.target();
-    metadata::copy(target, source, upper.namespace)?;
+    metadata::copy(&staged, source, upper.namespace)?;
     if let Some(origin) = source.origin {
         marks::set_if_possible(target, upper.namespace, Mark::Origin, origin)?;
     }

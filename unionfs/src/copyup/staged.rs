@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use crate::error::Result;
 use crate::name::{Name, NameBuf};
 use crate::stack::upper::Upper;
-use crate::sys::at::{self, Target};
+use crate::sys::at::{self, Stat, Target};
 use crate::sys::owned;
 
 /// A file that nobody sees yet.
@@ -18,20 +18,25 @@ pub struct Staged<'u> {
     upper: &'u Upper,
     /// Its descriptor, of regular files.
     file: Option<OwnedFd>,
+    /// Its attributes as it was made, of regular files without a name.
+    born: Option<Stat>,
     /// Its name in the work directory, unless it has none.
     name: Option<NameBuf>,
 }
 
 impl<'u> Staged<'u> {
-    /// An empty regular file, without a name where the file system can.
+    /// An empty regular file, without a name and with these permission bits where
+    /// the file system can.
     ///
     /// # Errors
     /// What creating it gave.
-    pub fn file(upper: &'u Upper) -> Result<Self> {
+    pub fn file(upper: &'u Upper, mode: u32) -> Result<Self> {
         if !upper.has_unnamed() {
             return Self::named_file(upper);
         }
-        Ok(Staged { upper, file: Some(at::tmpfile(upper.work(), 0o600)?), name: None })
+        let file = at::tmpfile(upper.work(), mode)?;
+        let born = Some(at::stat_fd(&file)?);
+        Ok(Staged { upper, file: Some(file), born, name: None })
     }
 
     /// An empty regular file that can take the place of another entry.
@@ -41,7 +46,7 @@ impl<'u> Staged<'u> {
     pub fn named_file(upper: &'u Upper) -> Result<Self> {
         let name = upper.temporary()?;
         let file = at::create(upper.work(), name.as_name(), 0o600)?;
-        Ok(Staged { upper, file: Some(file), name: Some(name) })
+        Ok(Staged { upper, file: Some(file), born: None, name: Some(name) })
     }
 
     /// An empty directory.
@@ -51,7 +56,7 @@ impl<'u> Staged<'u> {
     pub fn dir(upper: &'u Upper) -> Result<Self> {
         let name = upper.temporary()?;
         at::mkdir(upper.work(), name.as_name(), 0o700)?;
-        Ok(Staged { upper, file: None, name: Some(name) })
+        Ok(Staged { upper, file: None, born: None, name: Some(name) })
     }
 
     /// A symlink.
@@ -61,7 +66,7 @@ impl<'u> Staged<'u> {
     pub fn symlink(upper: &'u Upper, target: &[u8]) -> Result<Self> {
         let name = upper.temporary()?;
         at::symlink(target, upper.work(), name.as_name())?;
-        Ok(Staged { upper, file: None, name: Some(name) })
+        Ok(Staged { upper, file: None, born: None, name: Some(name) })
     }
 
     /// A fifo, socket or device node.
@@ -71,7 +76,7 @@ impl<'u> Staged<'u> {
     pub fn node(upper: &'u Upper, kind: FileType, rdev: u64) -> Result<Self> {
         let name = upper.temporary()?;
         at::mknod(upper.work(), name.as_name(), kind, 0o600, rdev)?;
-        Ok(Staged { upper, file: None, name: Some(name) })
+        Ok(Staged { upper, file: None, born: None, name: Some(name) })
     }
 
     /// One more name of a file that is in the upper already.
@@ -81,7 +86,7 @@ impl<'u> Staged<'u> {
     pub fn link(upper: &'u Upper, from: Target<'_>) -> Result<Self> {
         let name = upper.temporary()?;
         at::link(from, upper.work(), name.as_name())?;
-        Ok(Staged { upper, file: None, name: Some(name) })
+        Ok(Staged { upper, file: None, born: None, name: Some(name) })
     }
 
     /// As a system call names it.
@@ -97,6 +102,22 @@ impl<'u> Staged<'u> {
     /// The descriptor of a regular file.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.file.as_ref().map(|fd| fd.as_fd())
+    }
+
+    /// Its attributes as it was made, where they are known without asking.
+    pub fn born(&self) -> Option<&Stat> {
+        self.born.as_ref()
+    }
+
+    /// What tells it from all others: its attributes now, or when it was made.
+    ///
+    /// # Errors
+    /// What the system call gave.
+    pub fn identity(&self) -> Result<Stat> {
+        match self.born {
+            Some(born) => Ok(born),
+            None => Ok(at::stat(self.target())?),
+        }
     }
 
     /// Makes it visible where nothing is.

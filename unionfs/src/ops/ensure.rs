@@ -266,7 +266,7 @@ impl Union {
                 // Who looks up another of its names finds it in the index from
                 // its publication on: then it must lead to this node already, and
                 // the node wait for its new state.
-                let key = self.key(Side::Upper, &at::stat(copy.staged.target())?);
+                let key = self.key(Side::Upper, &copy.staged.identity()?);
                 let mut state = file.state.write();
                 self.table.add_key(copy.inode, key);
                 let fd = copy
@@ -285,17 +285,17 @@ impl Union {
                 self.note_impure(upper, &link.parent)?;
                 let mut names = self.write_names(dir_of(&link.parent)?)?;
                 let before = at::stat_fd(&parent)?;
+                let key = self.key(Side::Upper, &copy.staged.identity()?);
                 let fd = copy.staged.publish(parent.as_fd(), link.name.as_name())?;
                 self.keep_times(&parent, &before);
                 if let Some(map) = &mut *names {
                     map.set_upper(link.name.as_name(), UpperSlot::Entry(copy.inode.kind));
                 }
-                let now = at::stat(Target::At(parent.as_fd(), link.name.as_name()))?;
                 let mut state = file.state.write();
                 state.set_place(Place::Upper);
                 state.set_data(copy.data);
                 drop(state);
-                self.table.add_key(copy.inode, self.key(Side::Upper, &now));
+                self.table.add_key(copy.inode, key);
                 fd
             }
             (None, None) => return self.publish_nowhere(upper, copy),
