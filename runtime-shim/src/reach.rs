@@ -25,7 +25,7 @@ use unionfs::Union;
 use unionfs::config::Namespace;
 
 use crate::container::{Container, Driver, Locked, Record};
-use crate::failure::{Context, Failure, OURS, Result};
+use crate::failure::{Context, FAILED, Failure, OURS, Result};
 use crate::files::Maps;
 use crate::rootfs::{Rootfs, offline};
 use crate::sandbox::identity::{Giving, Plan};
@@ -95,25 +95,24 @@ pub fn reach<'c>(
 }
 
 /// Reads a container's files without a mount, in another process: its root
-/// alone, with the image's ids. It says itself what went wrong.
+/// alone, with the image's ids, as far as it is written out. It says itself what went
+/// wrong.
 pub fn read<'c>(
     container: &'c Container,
     record: &Record,
+    more: &[BorrowedFd<'_>],
     work: impl FnOnce(&Union) -> Result<()>,
 ) -> Result<Reaching<'c>> {
     let plan = Plan::new(Identity::Root)?;
     let locked = match record.state.status.is_up() {
-        true => {
-            flush(container)?;
-            None
-        }
+        true => None,
         false => Some(container.lock()?),
     };
     let kept: Vec<BorrowedFd<'_>> = locked.iter().map(AsFd::as_fd).collect();
     let pid = launch(&plan, Namespaces::NONE, |gate| match gate.opened() {
         false => OURS,
         true => {
-            let opened = prepare(&kept, &[]).and_then(|()| offline::open(container, record, &plan));
+            let opened = prepare(&kept, more).and_then(|()| offline::open(container, record, &plan));
             opened.and_then(|root| work(&root.union)).map_or_else(|failure| failure.report(), |()| 0)
         }
     })?;
@@ -123,16 +122,64 @@ pub fn read<'c>(
 /// Writes out what a container that runs has written by now: pages that are
 /// mapped may not be in its upper yet.
 pub fn flush(container: &Container) -> Result<()> {
-    let flushed = reach(container, View::RootAlone, &[], |reached| {
-        let context = || "cannot write out what the container wrote".to_owned();
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = openat(&reached.root, c".", flags, Mode::empty()).context(context)?;
-        rustix::fs::syncfs(&root).context(context)
-    })?;
+    let flushed = reach(container, View::RootAlone, &[], write_out)?;
     match flushed.wait()? {
         0 => Ok(()),
         code => Err(Failure::silent().code(code)),
     }
+}
+
+fn write_out(reached: &Reached) -> Result<()> {
+    let context = || "cannot write out what the container wrote".to_owned();
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat(&reached.root, c".", flags, Mode::empty()).context(context)?;
+    rustix::fs::syncfs(&root).context(context)
+}
+
+/// Whether a directory of a container that runs can be [read] without a mount: it and all
+/// below it is of the root alone, as the container itself sees it. Nothing is mounted
+/// there or on the way, and no link is. What it wrote by now is then written out.
+pub fn is_bare(container: &Container, record: &Record, path: &[u8]) -> Result<bool> {
+    let elsewhere = || Failure::silent().code(FAILED);
+    let looked = reach(container, View::RootAlone, &[], |reached| {
+        let context = || "cannot look at the container's mounts".to_owned();
+        let first = process(record.state.pid.ok_or_else(elsewhere)?)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = openat(&first, "root", flags, Mode::empty()).context(context)?;
+        let id = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|stat| (stat.st_dev, stat.st_ino));
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+        let found = openat2(&root, path, flags, Mode::empty(), resolve);
+        let mut mounts = Vec::new();
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = openat(&first, "mountinfo", flags, Mode::empty()).context(context)?;
+        File::from(file).read_to_end(&mut mounts).context(context)?;
+        let is_bare = id(&root).context(context)? == id(&reached.root).context(context)?
+            && found.is_ok()
+            && began(&first) == record.state.pid_started
+            && !has_mount_below(&mounts, path);
+        if !is_bare {
+            return Err(elsewhere());
+        }
+        write_out(reached)
+    })?;
+    Ok(looked.wait()? == 0)
+}
+
+/// Whether something is mounted at or below a path (proc_pid_mountinfo(5)).
+fn has_mount_below(mounts: &[u8], path: &[u8]) -> bool {
+    let mut escaped = Vec::new();
+    for &byte in path {
+        match byte {
+            b' ' | b'\t' | b'\n' | b'\\' => escaped.extend(format!("\\{byte:03o}").bytes()),
+            byte => escaped.push(byte),
+        }
+    }
+    let path = escaped.strip_suffix(b"/").unwrap_or(&escaped);
+    let points =
+        mounts.split(|byte| *byte == b'\n').filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
+    points.filter(|point| *point != b"/").any(|point| {
+        point.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.first() == Some(&b'/'))
+    })
 }
 
 impl Reaching<'_> {
@@ -344,3 +391,26 @@ pub fn inside(
 
 /// More than that is somebody's doing.
 const ATTEMPTS: u32 = 100_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_at_and_below_a_path_are_seen() {
+        let mounts = b"1 0 0:1 / / rw - fuse a rw\n2 1 0:2 / /data/vol rw - ext4 b rw\n\
+                       3 1 0:3 / /a\\040b/c rw - ext4 c rw\n";
+        for (path, has) in [
+            ("/", true),
+            ("/data", true),
+            ("/data/vol", true),
+            ("/data/volume", false),
+            ("/dat", false),
+            ("/a b", true),
+            ("/a b/c", true),
+            ("/a", false),
+        ] {
+            assert_eq!(has_mount_below(mounts, path.as_bytes()), has, "{path}");
+        }
+    }
+}

@@ -27,7 +27,7 @@ use rustix::io::Errno;
 use crate::bundle::IdMapping;
 
 pub use pack::{Borders, Packed, pack};
-pub use union::pack_union;
+pub use union::{dir_in_union, pack_union};
 pub use unpack::{Place, unpack};
 
 /// Directories in directories so far are walked.

@@ -22,15 +22,33 @@ use super::DEEPEST;
 use super::pack::{BUFFER, LONGEST, Packed, Watched};
 use crate::failure::{Context, Failure, Result};
 
-/// Writes all of a union's files.
-pub fn pack_union(union: &Union, out: impl Write) -> Result<Packed> {
+/// Writes a union's file, or a directory and all below it, under the name `shown`: `.`,
+/// or a name of one part; with none, what is in the directory has its own.
+pub fn pack_union(union: &Union, top: NodeId, shown: &[u8], out: impl Write) -> Result<Packed> {
     let mut out = Watched::new(out);
     let mut buffered = BufWriter::with_capacity(BUFFER, &mut out);
     let packed = Pack { union, out: TarWriter::new(&mut buffered), linked: HashMap::new() }
-        .all()
+        .all(top, shown)
         .and_then(|()| buffered.flush().context(|| "cannot write an archive".to_owned()));
     drop(buffered.into_parts());
     out.outcome(packed)
+}
+
+/// The directory that a path leads to, by names alone; none where there is none, or a
+/// link is on the way.
+pub fn dir_in_union(union: &Union, path: &[u8]) -> Result<Option<NodeId>> {
+    let mut here = ROOT;
+    for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+        here = match union.lookup(here, OsStr::from_bytes(name)) {
+            Ok(found) if found.attr.kind == FileType::Directory => found.id,
+            Ok(_) => return Ok(None),
+            Err(error) if error.errno() == Errno::NOENT => return Ok(None),
+            Err(error) => {
+                return Err(error).context(|| format!("cannot find {}", String::from_utf8_lossy(path)));
+            }
+        };
+    }
+    Ok(Some(here))
 }
 
 /// Root, who sees everything.
@@ -52,13 +70,16 @@ struct Pack<'a, W: Write> {
 }
 
 impl<W: Write> Pack<'_, W> {
-    fn all(mut self) -> Result<()> {
-        let attr = self.union.getattr(ROOT).context(|| "cannot look at the root".to_owned())?;
-        self.one(ROOT, &attr, b".")?;
-        let mut open = vec![self.level(ROOT, Vec::new())?];
+    fn all(mut self, top: NodeId, shown: &[u8]) -> Result<()> {
+        let attr = self.union.getattr(top).context(|| "cannot look at it".to_owned())?;
+        self.one(top, &attr, if shown.is_empty() { b"." } else { shown })?;
+        let mut open = Vec::new();
+        if attr.kind == FileType::Directory {
+            open.push(self.level(top, shown.to_vec())?);
+        }
         while let Some(level) = open.last_mut() {
             let Some(name) = level.names.pop() else {
-                if level.id != ROOT {
+                if level.id != top {
                     self.union.forget(level.id, 1);
                 }
                 open.pop();

@@ -366,3 +366,34 @@ fn nothing_of_the_container_is_run() {
     world.says(&["cp", trap, "evil:/again"]);
     assert!(world.fails(&["cp", "evil:/tmp/mark", &world.path("mark")]).contains("Could not find"));
 }
+
+/// One that runs is read as it lies on disk where nothing is mounted.
+#[test]
+fn a_directory_is_the_same_however_it_is_read() {
+    let Some(world) = world("cp-read") else { return };
+    let line = "mkdir -p /made/sub/deep /made/point; echo 1 > /made/a; ln /made/a /made/sub/b; ln -s a /made/c; \
+                chown 7:8 /made/sub/b; chmod 4755 /made/a; mkfifo /made/sub/p; touch -d 2001-02-03 /made/sub/deep; \
+                ln -s made /way; rm -r /tmp; cp /etc/passwd /made/passwd; mkdir /usr; mv /bin /usr/moved";
+    world.runs("read", &["--privileged", "-v", "vol2:/vol/ume"]);
+    world.says(&["exec", "read", "sh", "-c", line]);
+    let archive = |path: &str| world.output(&["cp", &format!("read:{path}"), "-"]).stdout;
+    let paths = ["/made", "/made/.", "/made/sub/", "/usr"];
+    let running = paths.map(archive);
+    world.says(&["exec", "read", "/usr/moved/sh", "-c", "/usr/moved/touch /vol/ume/inside"]);
+    world.says(&["cp", "read:/vol", &world.path("vol")]);
+    assert_eq!(tell(world.path("vol")).trim(), "./ume/inside=");
+    world.says(&["cp", "read:/way/.", &world.path("way")]);
+    assert!(tell(world.path("way")).starts_with("./a=1 "), "{}", tell(world.path("way")));
+    assert!(
+        world.fails(&["cp", "read:/tmp", "-"]).contains("Could not find the file /tmp in container read")
+    );
+    // What its processes mount is seen.
+    world.says(&["exec", "read", "/usr/moved/mount", "--bind", "/etc", "/made/point"]);
+    world.says(&["cp", "read:/made", &world.path("bound")]);
+    assert!(Path::new(&world.path("bound/point/passwd")).exists());
+    world.says(&["stop", "-t", "0", "read"]);
+    for (path, running) in paths.iter().zip(running) {
+        assert!(running.len() > 1024);
+        assert!(archive(path) == running, "{path}: the same to the byte, running or not");
+    }
+}

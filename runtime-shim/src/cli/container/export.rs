@@ -20,7 +20,12 @@ pub fn write(container: &Container, to: Option<&Path>) -> Result<u8> {
     let record = settle::read(container)?;
     let exported = match record.config.driver {
         Driver::Fuse | Driver::Kernel => {
-            reach::read(container, &record, |union| stream(to, |out| files::pack_union(union, out)))
+            if record.state.status.is_up() {
+                reach::flush(container)?;
+            }
+            reach::read(container, &record, &[], |union| {
+                stream(to, |out| files::pack_union(union, unionfs::inode::ROOT, b"", out))
+            })
         }
         Driver::Dir => reach(container, View::RootAlone, &[], |reached| {
             let owners = Owners::Kept(reached.maps.clone());

@@ -4,8 +4,8 @@ mod name;
 mod place;
 
 use std::fs::File;
-use std::io::{BufReader, IsTerminal};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{BufReader, IsTerminal, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use clap::Args;
 use layerstore::store::Store;
@@ -14,10 +14,10 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::find;
-use crate::container::{Container, Record};
+use crate::container::{Container, Driver, Record};
 use crate::failure::{Context, FAILED, Failure, Result};
 use crate::files::{self, Borders, Maps, Owners, Packed, Place};
-use crate::reach::{Reached, View, inside, reach};
+use crate::reach::{self, Reached, Reaching, View, inside, reach};
 use name::{End, Name, words};
 use place::Target;
 
@@ -72,8 +72,11 @@ impl Copy {
             }
             ((None, _), (None, _)) => Err(Failure::as_docker("must specify at least one container source")),
             ((Some(text), path), (None, to)) => {
-                let (container, _) = find::container(store, text)?;
-                self.to_host(&container, text, &Name::in_container(path), to)
+                let (container, record) = find::container(store, text)?;
+                self.to_host(
+                    &From { container: &container, record: &record, text, name: Name::in_container(path) },
+                    to,
+                )
             }
             ((None, from), (Some(text), path)) => {
                 let (container, record) = find::container(store, text)?;
@@ -94,49 +97,33 @@ impl Copy {
         }
     }
 
-    fn to_host(&self, container: &Container, text: &str, from: &Name, to: &str) -> Result<u8> {
-        let missing = || {
-            Failure::as_docker(format!(
-                "Could not find the file {} in container {text}",
-                String::from_utf8_lossy(&from.path)
-            ))
-        };
-        let open = |reached: &Reached| match self.follows(from) {
-            true => inside(reached.root.as_fd(), &*from.path, OFlags::PATH),
-            false => inside(reached.root.as_fd(), &*from.path, OFlags::PATH | OFlags::NOFOLLOW),
-        };
-        let source = |reached: &Reached| match open(reached) {
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Err(missing()),
-            file => source(file.context(|| format!("cannot open {}", from.shown()))?, from),
-        };
+    fn to_host(&self, from: &From<'_>, to: &str) -> Result<u8> {
         if to == "-" {
             if std::io::stdout().is_terminal() {
                 return Err(Failure::failed("cowardly refusing to copy to a terminal")
                     .hint("redirect it, or name a file"));
             }
             let stdout = std::io::stdout();
-            let copied = reach(container, View::Whole, &[], |reached| {
-                let source = source(reached)?;
-                let shown = if from.end == End::Contents { b"." } else { &from.base[..] };
-                let owners = Owners::Kept(reached.maps.clone());
-                match files::pack(source.file, shown, &owners, Borders::Volumes, stdout.lock())? {
+            let shown = if from.name.end == End::Contents { b"." } else { &from.name.base[..] };
+            let stream = Stream {
+                shown: |_is_dir| Ok(shown),
+                out: || Ok(stdout.lock()),
+                ended: |packed| match packed {
                     Packed::Whole => Ok(()),
                     Packed::Unread => Err(Failure::silent()),
-                }
-            })?;
-            return copied.wait();
+                },
+            };
+            return self.pack(from, |maps| Owners::Kept(maps.clone()), &[], &stream)?.wait();
         }
         let target = Target::on_host(to)?;
         let (reader, writer) = pipe()?;
-        let copied = reach(container, View::Whole, &[writer.as_fd()], |reached| {
-            failed(|| {
-                let source = source(reached)?;
-                let shown = target.name_for(&source, from)?;
-                let writer = File::from(writer.try_clone().context(|| "cannot write".to_owned())?);
-                files::pack(source.file, shown, &self.owners(&reached.maps), Borders::Volumes, writer)
-                    .map(drop)
-            })
-        })?;
+        let stream = Stream {
+            shown: |is_dir| target.name_for(is_dir, &from.name),
+            out: || Ok(File::from(writer.try_clone().context(|| "cannot write".to_owned())?)),
+            // Who reads says why he does not.
+            ended: |_packed| Ok(()),
+        };
+        let copied = self.pack(from, |maps| self.owners(maps), &[writer.as_fd()], &stream)?;
         drop(writer);
         let place = Place::Into(target.dir());
         let unpacked =
@@ -146,6 +133,39 @@ impl Copy {
             0 => unpacked.map(|()| 0),
             code => Ok(code),
         }
+    }
+    /// Has what a container's path leads to written as an archive, in another process.
+    ///
+    /// A directory of one that runs is read as it lies on disk where that is what the
+    /// container sees: with many small files that takes a fraction of the time.
+    fn pack<'c, 'n, W: Write>(
+        &self,
+        from: &'c From<'_>,
+        owners: impl Fn(&Maps) -> Owners,
+        kept: &[BorrowedFd<'_>],
+        to: &Stream<impl Fn(bool) -> Result<&'n [u8]>, impl Fn() -> Result<W>>,
+    ) -> Result<Reaching<'c>> {
+        let From { container, record, name, .. } = from;
+        let is_union = record.state.status.is_up() && record.config.driver == Driver::Fuse;
+        if is_union && reach::is_bare(container, record, &name.path)? {
+            return reach::read(container, record, kept, |union| {
+                failed(|| {
+                    let top = files::dir_in_union(union, &name.path)?.ok_or_else(|| from.missing())?;
+                    (to.ended)(files::pack_union(union, top, (to.shown)(true)?, (to.out)()?)?)
+                })
+            });
+        }
+        reach(container, View::Whole, kept, |reached| {
+            failed(|| {
+                let flags = if self.follows(name) { OFlags::PATH } else { OFlags::PATH | OFlags::NOFOLLOW };
+                let source = match inside(reached.root.as_fd(), &*name.path, flags) {
+                    Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Err(from.missing()),
+                    file => source(file.context(|| format!("cannot open {}", name.shown()))?, name)?,
+                };
+                let (shown, owners) = ((to.shown)(source.is_dir)?, owners(&reached.maps));
+                (to.ended)(files::pack(source.file, shown, &owners, Borders::Volumes, (to.out)()?)?)
+            })
+        })
     }
 
     fn to_container(&self, container: &Container, from: &Name, to: &To<'_>) -> Result<u8> {
@@ -205,6 +225,32 @@ impl Copy {
     fn follows(&self, name: &Name) -> bool {
         self.follow_link || name.end != End::Plain
     }
+}
+
+/// Where in a container something comes from.
+struct From<'a> {
+    text: &'a str,
+    container: &'a Container,
+    record: &'a Record,
+    name: Name,
+}
+
+impl From<'_> {
+    fn missing(&self) -> Failure {
+        Failure::as_docker(format!(
+            "Could not find the file {} in container {}",
+            String::from_utf8_lossy(&self.name.path),
+            self.text
+        ))
+    }
+}
+
+/// How an archive is written.
+struct Stream<S, O> {
+    /// What the top is called there, a directory or not.
+    shown: S,
+    out: O,
+    ended: fn(Packed) -> Result<()>,
 }
 
 /// Where in a container something goes.

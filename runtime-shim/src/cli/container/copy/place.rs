@@ -6,7 +6,6 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, readlinkat, statat};
 use rustix::io::Errno;
 
-use super::Source;
 use super::name::{End, Name};
 use crate::failure::{Context, Failure, Result};
 use crate::files::Place;
@@ -120,8 +119,8 @@ impl Target {
     }
 
     /// What a source is called there, in [`Target::dir`]; `.` is what is in it.
-    pub fn name_for<'n>(&'n self, source: &Source, from: &'n Name) -> Result<&'n [u8]> {
-        match self.place(source.is_dir, from)? {
+    pub fn name_for<'n>(&'n self, is_dir: bool, from: &'n Name) -> Result<&'n [u8]> {
+        match self.place(is_dir, from)? {
             Place::As(_, name) => Ok(name),
             Place::Into(_) | Place::Over(_) => Ok(b"."),
         }
