@@ -136,3 +136,28 @@ fn they_build_run_and_keep_images_as_an_ordinary_user() {
     let maps = "user\n0\n1000\n         0          1       2000\nuser\n0\n1000\n         0          1      48769\n1\n";
     assert_eq!(stdout(&output), format!("{SAID}{maps}0\n"), "{}", stderr(&output));
 }
+
+/// Containers with ranges of ids that podman chooses.
+const AUTO: &str = "
+podman import -q -c 'CMD [\"/bin/sh\"]' ../box.tar box > /dev/null
+podman run --rm $N --userns=auto:size=3000 box sh -c 'cat /proc/self/uid_map; touch /x; stat -c %u /bin /x'
+for name in one two; do podman run -d --name $name --userns=auto $N box sleep 100 > /dev/null; done
+podman exec one cat /proc/self/uid_map; podman exec two cat /proc/self/uid_map
+podman exec one sh -c 'echo x > /etc/new; chown 7:8 /etc/new'; podman stop -t 0 one > /dev/null
+podman diff one | sort; podman commit -q one mine > /dev/null
+podman run --rm $N --userns=auto mine stat -c %u:%g /etc/new /bin; podman rm -f -t 0 one two > /dev/null
+";
+
+/// As root podman 4.3 does not get that far with any runtime: see docs/TESTING.md.
+#[test]
+fn podman_gives_an_ordinary_user_s_containers_ids_of_their_own() {
+    let Some(bundle) = Bundle::new("clients-auto") else { return };
+    if !are_here() {
+        return;
+    }
+    let output = as_user(&bundle, USER, &format!("{AUTO}{END}"));
+    let range = |first: u32, size: u32| format!("{:10} {first:10} {size:10}\n", 0);
+    let maps = format!("{}0\n0\n{}{}", range(1, 3000), range(1, 1024), range(1025, 1024));
+    let said = format!("{maps}A /etc/new\nC /etc\n7:8\n0:0\n0\n");
+    assert_eq!(stdout(&output), said, "{}", stderr(&output));
+}
