@@ -70,6 +70,8 @@ pub struct Draft {
     pub transport: Transport,
     /// `data=`.
     pub data: DataPath,
+    /// `noxattrs=0`.
+    pub xattrs: bool,
     /// `writeback=`.
     pub writeback: bool,
     /// `spin=`.
@@ -139,6 +141,7 @@ impl Default for Draft {
             threads: None,
             transport: Transport::Auto,
             data: DataPath::Auto,
+            xattrs: true,
             writeback: false,
             spin: None,
             dir_cache: None,
@@ -390,10 +393,8 @@ impl Draft {
 
     /// fuse-overlayfs's `noxattrs=`.
     pub fn noxattrs(&mut self, value: &[u8]) -> Set {
-        match word(value, &[("1", true), ("0", false)])? {
-            true => Err("extended attributes cannot be turned off".into()),
-            false => Ok(()),
-        }
+        self.xattrs = word(value, &[("1", false), ("0", true)])?;
+        Ok(())
     }
 
     /// `fsname=`: what /proc/mounts shows as the source.

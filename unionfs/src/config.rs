@@ -43,6 +43,9 @@ pub struct Config {
     pub static_nlink: bool,
     /// Whether POSIX ACLs are supported (and enforced by the kernel).
     pub acl: bool,
+    /// Whether the mount has extended attributes. Without, the kernel does not ask
+    /// for capabilities and access lists; what files have on disk is kept.
+    pub xattrs: bool,
     /// How many names of merged directories are kept in memory; the least used
     /// are listed again when they are needed.
     pub dir_cache: usize,
@@ -171,6 +174,7 @@ impl Default for Config {
             override_stat: OverrideStat::Off,
             static_nlink: false,
             acl: true,
+            xattrs: true,
             dir_cache: 1_000_000,
             timeout: Duration::MAX,
             hidden: Vec::new(),

@@ -5,14 +5,14 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, CWD, StatxFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, XattrFlags, lsetxattr, statx,
-    utimensat,
+    AtFlags, CWD, StatxFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, XattrFlags, lremovexattr,
+    lsetxattr, statx, utimensat,
 };
 use rustix::io::Errno;
 use tests::scratch::{Backing, Scratch};
 use tests::stage::put;
 
-use crate::files::set_times;
+use crate::files::{CAPABILITY, set_times};
 use crate::scene::{Plan, as_user, set_xattr, xattr, xattrs};
 
 fn times(path: &Path) -> [(i64, i64); 2] {
@@ -204,5 +204,27 @@ fn s100_statx_tells_the_time_of_birth() {
         s.remount();
         // Of the copy, from then on.
         time(born(&s.at("f"))) == time(born(&s.upper("f")))
+    });
+}
+
+#[test]
+fn s109_a_mount_may_have_no_attributes() {
+    let plan = Plan::new(1, |l| {
+        for name in ["f", "written"] {
+            put(&l[0], name, "x").unwrap();
+            set_xattr(&l[0].join(name), "user.kept", "y").unwrap();
+            set_xattr(&l[0].join(name), "security.capability", CAPABILITY).unwrap();
+        }
+    });
+    plan.served("noxattrs=1").ours(|s| {
+        let path = s.at("f");
+        assert_eq!(xattr(&path, "user.kept"), Err(Errno::OPNOTSUPP));
+        let set = lsetxattr(&path, "user.new", b"z", XattrFlags::empty());
+        assert_eq!((set, lremovexattr(&path, "user.kept")), (Err(Errno::OPNOTSUPP), Err(Errno::OPNOTSUPP)));
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        fs::write(s.at("written"), "new").unwrap();
+        let has = |name: &str, attribute: &str| xattr(&s.upper(name), attribute).is_ok();
+        assert!(has("f", "user.kept") && has("f", "security.capability") && has("written", "user.kept"));
+        assert!(!has("written", "security.capability"), "a write takes it");
     });
 }

@@ -31,11 +31,17 @@ pub enum SetMode {
 const CAPABILITY: &str = "security.capability";
 
 impl Union {
+    /// `ENOSYS` in a mount without: the kernel asks for no attribute again.
+    fn has_xattrs(&self) -> Result<()> {
+        if self.config.xattrs { Ok(()) } else { Err(Errno::NOSYS.into()) }
+    }
+
     /// The value of an attribute; with an empty buffer, its size.
     ///
     /// # Errors
     /// `ENODATA`, `ERANGE`, or what the layer gave.
     pub fn getxattr(&self, id: NodeId, name: &OsStr, buffer: &mut [u8]) -> Result<usize> {
+        self.has_xattrs()?;
         let inode = self.inode(id)?;
         let lacks = Fact::lacks(name.as_bytes());
         if lacks.is_some_and(|fact| inode.learnt.has(fact)) {
@@ -89,6 +95,7 @@ impl Union {
     /// # Errors
     /// What the layer gave.
     pub fn listxattr(&self, id: NodeId, caller: Caller) -> Result<Vec<u8>> {
+        self.has_xattrs()?;
         let inode = self.inode(id)?;
         if inode.learnt.has(Fact::NothingListed) {
             return Ok(Vec::new());
@@ -120,6 +127,7 @@ impl Union {
     /// `EROFS`, `EEXIST`, `ENODATA`, `EPERM` for what is private to the store,
     /// or what the upper gave.
     pub fn setxattr(&self, id: NodeId, name: &OsStr, value: &[u8], mode: SetMode) -> Result<()> {
+        self.has_xattrs()?;
         let flags = match mode {
             SetMode::Any => XattrFlags::empty(),
             SetMode::Create => XattrFlags::CREATE,
@@ -138,6 +146,7 @@ impl Union {
     /// # Errors
     /// As [`Union::setxattr`].
     pub fn removexattr(&self, id: NodeId, name: &OsStr) -> Result<()> {
+        self.has_xattrs()?;
         self.writable()?;
         // Removing what is not there must not copy a file up.
         if self.getxattr(id, name, &mut []).is_err_and(|error| error.errno() == Errno::NODATA) {
