@@ -24,8 +24,9 @@ use super::subnet::Mac;
 use super::*;
 use crate::failure::Result;
 
-/// Long enough for a loaded machine, short enough to wait for in vain.
-pub const PATIENCE: Duration = Duration::from_millis(600);
+/// Long enough for a loaded machine, where a first packet that is lost is sent again after a second; short enough to
+/// wait for in vain.
+pub const PATIENCE: Duration = Duration::from_millis(1500);
 const MARK: &str = "RUNION_TEST_HOST";
 
 /// Runs the test's body in a network namespace of its own; says why where it cannot.
