@@ -133,7 +133,8 @@ fn head(session: &Session, commands: &[String]) -> String {
             "- names and attributes of the layers dropped from the kernel's caches before each mount\n",
         );
     }
-    text.push_str(&format!("- {placement}; rounds: {}; medians (min..max)\n", session.rounds));
+    let joined = if commands.len() > 1 { ", of what was joined as its command says" } else { "" };
+    text.push_str(&format!("- {placement}; rounds: {}{joined}; medians (min..max)\n", session.rounds));
     text
 }
 

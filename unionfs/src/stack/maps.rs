@@ -45,8 +45,8 @@ impl KeptNames {
     /// much; as its size is not known, that is tried at longer and longer
     /// intervals.
     pub fn worth_listing(&self) -> usize {
-        /// As many as one getdents(2) gives, about.
-        const SMALL: usize = 1024;
+        /// What is read in vain of a large one, the first time.
+        const SMALL: usize = 256;
         /// What asking for one costs, in names listed.
         const ASKING: usize = 64;
         let asked = self.asked.fetch_add(1, Ordering::Relaxed);
