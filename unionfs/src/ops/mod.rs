@@ -14,6 +14,7 @@ mod io;
 mod link;
 mod locate;
 mod lookup;
+mod names;
 mod origin;
 mod owner;
 mod passthrough;
