@@ -12,6 +12,7 @@
 //! | `crew` | how many threads wait |
 //! | `device` | the transport that reads `/dev/fuse` |
 //! | `uring` | the transport through io_uring |
+//! | `vigil` | a processor kept awake for it |
 //! | `plain` | the crate `fuser` in the place of all of these: slower, and the cross-check |
 
 pub(crate) mod abi;
@@ -25,6 +26,7 @@ mod reply;
 mod request;
 mod server;
 mod uring;
+mod vigil;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -179,8 +181,8 @@ impl Session {
     pub fn run(self) -> io::Result<()> {
         match self.0 {
             Kind::Plain(session) => session.run(),
-            Kind::Own { server, channel, terms, queues: Some(queues), .. } => {
-                uring::serve(&server, &channel, terms.setxattr, queues)
+            Kind::Own { server, channel, terms, config, queues: Some(queues) } => {
+                uring::serve(&server, &channel, terms.setxattr, queues, config.spin)
             }
             Kind::Own { server, channel, terms, config, queues: None } => {
                 let threads = device::threads(config.threads);

@@ -29,6 +29,7 @@ use super::greeting::MAX_DATA;
 use super::reply::Room;
 use super::request::{Body, Malformed, Request, SetxattrForm};
 use super::server::{Answer, Server};
+use super::vigil::Vigil;
 use crate::log;
 use crate::sync::Mutex;
 use crate::sys::uring::{Delivered, Entry};
@@ -97,15 +98,22 @@ enum Start {
     GiveUp,
 }
 
-/// Serves until the file system is unmounted.
+/// Serves until the file system is unmounted. A processor is kept awake while
+/// requests are at most `spin` apart, where that helps.
 ///
 /// # Errors
 /// That a thread could not be made, or what broke the connection, if not an
 /// unmount.
-pub fn serve(server: &Server, channel: &Channel, form: SetxattrForm, queues: Queues) -> io::Result<()> {
+pub fn serve(
+    server: &Server,
+    channel: &Channel,
+    form: SetxattrForm,
+    queues: Queues,
+    spin: Duration,
+) -> io::Result<()> {
     let (queues, entries): (Vec<_>, Vec<_>) = queues.0.into_iter().unzip();
     let start = Mutex::new(Start::GiveUp);
-    let rings = Rings { server, channel, form, ended: Mutex::new(Ok(())) };
+    let rings = Rings { server, channel, form, vigil: Vigil::new(spin), ended: Mutex::new(Ok(())) };
     let (rings, start) = (&rings, &start);
     let read = std::thread::scope(|scope| {
         let mut gate = start.lock();
@@ -117,9 +125,16 @@ pub fn serve(server: &Server, channel: &Channel, form: SetxattrForm, queues: Que
                 })?;
             }
         }
+        if let Some(vigil) = &rings.vigil {
+            std::thread::Builder::new().name("fuse-awake".into()).spawn_scoped(scope, || vigil.keep())?;
+        }
         *gate = Start::Serve;
         drop(gate);
-        rings.read_device()
+        let read = rings.read_device();
+        if let Some(vigil) = &rings.vigil {
+            vigil.end();
+        }
+        read
     });
     read.and(std::mem::replace(&mut *rings.ended.lock(), Ok(())))
 }
@@ -146,6 +161,7 @@ struct Rings<'s> {
     server: &'s Server,
     channel: &'s Channel,
     form: SetxattrForm,
+    vigil: Option<Vigil>,
     /// What the first thread to fail says.
     ended: Mutex<io::Result<()>>,
 }
@@ -194,6 +210,9 @@ impl Rings<'_> {
         self.server.ready_thread();
         let mut aside = vec![0; ASIDE];
         while let Some(delivered) = entry.next()? {
+            if let Some(vigil) = &self.vigil {
+                vigil.request();
+            }
             if queue.crew.take() == Taken::NobodyWaits && queue.crew.enlarge() {
                 start_another();
             }
