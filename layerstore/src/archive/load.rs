@@ -38,7 +38,8 @@ pub struct Loaded {
 /// How to load.
 #[derive(Clone, Debug, Default)]
 pub struct Loading {
-    /// Which of an index's images; the one for this machine, if none is said.
+    /// Only images for it. If none is said: of an index's images the one for this
+    /// machine, and all that an archive lists by themselves.
     pub platform: Option<Platform>,
 }
 
@@ -83,13 +84,13 @@ pub fn load_dir(store: &Store, dir: &Path, how: &Loading) -> Result<Vec<Loaded>>
 }
 
 fn load(store: &Store, adding: &Adding, source: &Source, how: &Loading) -> Result<Vec<Loaded>> {
-    if let Some(listed) = source.document("manifest.json")? {
-        let listed: Vec<Listed> = serde_json::from_slice(&listed).map_err(|error| {
-            Error::new(Kind::Invalid, format!("the archive's manifest.json is malformed: {error}"))
-        })?;
-        return listed.iter().map(|image| load_listed(store, adding, source, image)).collect();
+    if let Some(manifest) = source.document("manifest.json")? {
+        return load_docker(store, adding, source, &manifest, how);
     }
     let Some(index) = source.document("index.json")? else {
+        if source.is_empty() {
+            return Err(Error::new(Kind::Invalid, "there is nothing in the archive"));
+        }
         return Err(Error::new(
             Kind::Invalid,
             "this is no archive of images: it has neither manifest.json nor index.json",
@@ -102,11 +103,55 @@ fn load(store: &Store, adding: &Adding, source: &Source, how: &Loading) -> Resul
     load_layout(store, adding, source, &index, how)
 }
 
-fn load_listed(store: &Store, adding: &Adding, source: &Source, image: &Listed) -> Result<Loaded> {
+fn load_docker(
+    store: &Store,
+    adding: &Adding,
+    source: &Source,
+    manifest: &[u8],
+    how: &Loading,
+) -> Result<Vec<Loaded>> {
+    let listed: Vec<Listed> = serde_json::from_slice(manifest).map_err(|error| {
+        let message = format!("the archive's manifest.json is malformed: {error}");
+        let error = Error::new(Kind::Invalid, message);
+        match Manifest::parse(manifest, None) {
+            Ok(_) => {
+                error.hint("skopeo copy dir:DIR oci:LAYOUT:NAME makes a layout of skopeo's own directory")
+            }
+            Err(_) => error,
+        }
+    })?;
+    let (mut loaded, mut others) = (Vec::new(), Vec::new());
+    for image in &listed {
+        let bytes = source.expect(&image.config)?;
+        let config = ImageConfig::parse(&bytes)?;
+        match how.platform.as_ref().is_none_or(|platform| config.fits(platform)) {
+            true => loaded.push(load_listed(store, adding, source, image, &bytes, config)?),
+            false => others.push(config.platform()),
+        }
+    }
+    some_loaded(loaded, how, &others)
+}
+
+/// What was loaded, if there was anything for the platform that was asked for.
+fn some_loaded(loaded: Vec<Loaded>, how: &Loading, others: &[Platform]) -> Result<Vec<Loaded>> {
+    let Some(platform) = how.platform.as_ref().filter(|_| loaded.is_empty() && !others.is_empty()) else {
+        return Ok(loaded);
+    };
+    let others = others.iter().map(Platform::to_string).collect::<Vec<_>>().join(", ");
+    Err(Error::new(Kind::NotFound, format!("the archive has no image for {platform}"))
+        .hint(format!("there are images for {others}")))
+}
+
+fn load_listed(
+    store: &Store,
+    adding: &Adding,
+    source: &Source,
+    image: &Listed,
+    bytes: &[u8],
+    config: ImageConfig,
+) -> Result<Loaded> {
     let names = image.repo_tags.iter().filter_map(|name| parse_name(name).transpose());
     let names = names.collect::<Result<Vec<_>>>()?;
-    let bytes = source.expect(&image.config)?;
-    let config = ImageConfig::parse(&bytes)?;
     let (listed, known) = (image.layers.len(), config.rootfs.diff_ids.len());
     if listed != known {
         let message =
@@ -116,7 +161,7 @@ fn load_listed(store: &Store, adding: &Adding, source: &Source, image: &Listed) 
     let layers: Vec<(&str, Digest)> =
         image.layers.iter().map(String::as_str).zip(config.rootfs.diff_ids).collect();
     take_layers(store, adding, source, &layers)?;
-    named(store, store.add_image(adding, &bytes, None)?, names)
+    named(store, store.add_image(adding, bytes, None)?, names)
 }
 
 fn load_layout(
@@ -126,8 +171,8 @@ fn load_layout(
     index: &Index,
     how: &Loading,
 ) -> Result<Vec<Loaded>> {
-    let mut loaded = Vec::new();
-    for descriptor in &index.manifests {
+    let (mut loaded, mut others) = (Vec::new(), Vec::new());
+    for descriptor in index.images() {
         let name = [CONTAINERD_NAME, REF_NAME].iter().find_map(|key| descriptor.annotations.get(*key));
         // A bare tag says nothing of the repository.
         let name = name.filter(|name| name.contains([':', '/'])).map(|name| parse_name(name)).transpose()?;
@@ -136,6 +181,10 @@ fn load_layout(
         };
         let config_bytes = document(source, &manifest.config)?;
         let config = ImageConfig::parse(&config_bytes)?;
+        if how.platform.as_ref().is_some_and(|platform| !config.fits(platform)) {
+            others.push(config.platform());
+            continue;
+        }
         config.check_layers(&manifest)?;
         for layer in &manifest.layers {
             check_length(source, layer)?;
@@ -147,10 +196,10 @@ fn load_layout(
         let record = store.add_image(adding, &config_bytes, Some(&bytes))?;
         loaded.push(named(store, record, name.flatten().into_iter().collect())?);
     }
-    if loaded.is_empty() {
-        return Err(Error::new(Kind::NotFound, "the layout has no image for this platform"));
+    if loaded.is_empty() && others.is_empty() {
+        return Err(Error::new(Kind::NotFound, "there is no image in the layout"));
     }
-    Ok(loaded)
+    some_loaded(loaded, how, &others)
 }
 
 /// The manifest that a descriptor leads to, over indexes; `None` for what is no

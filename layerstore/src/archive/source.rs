@@ -127,6 +127,17 @@ impl Source {
         Ok(Source::Stream { documents, layers, links })
     }
 
+    /// Whether it has no part at all.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Source::File { parts, .. } => parts.is_empty(),
+            Source::Dir(dir) => std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none()),
+            Source::Stream { documents, layers, links } => {
+                documents.is_empty() && layers.is_empty() && links.is_empty()
+            }
+        }
+    }
+
     /// A document; `None` if there is no such part.
     pub fn document(&self, path: &str) -> Result<Option<Vec<u8>>> {
         let reading = || format!("read {path} of the archive");

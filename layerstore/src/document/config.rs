@@ -205,6 +205,12 @@ impl ImageConfig {
         Platform::new(&self.os, &self.architecture, self.variant.as_deref().unwrap_or_default())
     }
 
+    /// Whether it runs on a platform, as far as it says what it runs on.
+    pub fn fits(&self, platform: &Platform) -> bool {
+        let says_nothing = self.os.is_empty() && self.architecture.is_empty();
+        says_nothing || platform.distance(&self.platform()).is_some()
+    }
+
     /// Its bytes, to be stored or sent.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         to_bytes(self, "image configuration")

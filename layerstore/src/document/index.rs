@@ -50,7 +50,7 @@ impl Index {
     /// The manifest that runs best on a platform: the nearest variant, the
     /// first of equals; one that names no platform only if nothing else fits.
     pub fn choose(&self, platform: &Platform) -> Result<&Descriptor> {
-        let images = || self.manifests.iter().filter(|manifest| is_image(manifest));
+        let images = || self.images();
         let ranked = images().filter_map(|manifest| Some((manifest.platform.as_ref()?, manifest)));
         let best = ranked
             .filter_map(|(offered, manifest)| Some((platform.distance(offered)?, manifest)))
@@ -67,14 +67,17 @@ impl Index {
         })
     }
 
+    /// Its manifests but for attestations about others, which BuildKit files
+    /// among them.
+    pub fn images(&self) -> impl Iterator<Item = &Descriptor> {
+        self.manifests.iter().filter(|manifest| {
+            let unknown = manifest.platform.as_ref().is_some_and(|platform| platform.os == "unknown");
+            !unknown && !manifest.annotations.contains_key("vnd.docker.reference.type")
+        })
+    }
+
     /// Its bytes, to be stored or sent.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         to_bytes(self, "index")
     }
-}
-
-/// No attestation about another image, which BuildKit files among them.
-fn is_image(manifest: &Descriptor) -> bool {
-    let unknown = manifest.platform.as_ref().is_some_and(|platform| platform.os == "unknown");
-    !unknown && !manifest.annotations.contains_key("vnd.docker.reference.type")
 }

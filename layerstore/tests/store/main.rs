@@ -7,6 +7,7 @@ mod full;
 mod hostile;
 mod kills;
 mod made;
+mod platforms;
 mod races;
 // Of which the registry's own tests use more.
 #[allow(dead_code)]
