@@ -73,6 +73,8 @@ enum Shown {
 const LISTS_AND_MAPS: [&str; 8] =
     ["Env", "Cmd", "Entrypoint", "OnBuild", "Shell", "Labels", "ExposedPorts", "Volumes"];
 const TEXTS: [&str; 3] = ["User", "WorkingDir", "StopSignal"];
+/// The same of an image as a whole.
+const IMAGE_TEXTS: [&str; 2] = ["Variant", "OsVersion"];
 
 impl Inspect {
     /// Prints what there is; then says what is missing.
@@ -82,6 +84,11 @@ impl Inspect {
 }
 
 impl OfKind {
+    /// Of what the user asks.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
     /// The same for one kind.
     pub fn run(self, store: &Store, kind: Kind) -> Result<u8> {
         run(store, Some(kind), self.format.as_deref(), &self.names)
@@ -163,6 +170,13 @@ fn rendered(template: &Template, found: &[Shown]) -> Result<String> {
             let all = LISTS_AND_MAPS.map(|name| (name, Value::Null)).into_iter().chain(texts);
             for (name, value) in all {
                 config.entry(name).or_insert(value);
+            }
+            config.entry("Healthcheck").or_insert(Value::Null);
+            config.entry("ArgsEscaped").or_insert(false.into());
+        }
+        if let (Shown::Image(_), Value::Object(image)) = (shown, &mut value) {
+            for name in IMAGE_TEXTS {
+                image.entry(name).or_insert("".into());
             }
         }
         text.push_str(&template.render(&value)?);

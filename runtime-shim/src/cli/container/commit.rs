@@ -21,8 +21,8 @@ pub struct Commit {
     #[arg(long, short, value_name = "NAME")]
     author: Option<String>,
 
-    /// Apply an instruction of a Dockerfile to the image: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD,
-    /// STOPSIGNAL, USER, VOLUME or WORKDIR
+    /// Apply an instruction of a Dockerfile to the image: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL,
+    /// ONBUILD, STOPSIGNAL, USER, VOLUME or WORKDIR
     #[arg(long, short, value_name = "INSTRUCTION")]
     change: Vec<String>,
 

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::Ids;
 use super::find::{self, Layers};
+use super::platform::OfPlatform;
 use crate::failure::Result;
 use crate::output::{self, Format, size, time};
 
@@ -30,6 +31,9 @@ pub struct History {
     /// Show ids only
     #[arg(long, short)]
     quiet: bool,
+
+    #[command(flatten)]
+    platform: OfPlatform,
 
     /// A name or an id
     #[arg(value_name = "IMAGE")]
@@ -60,6 +64,7 @@ impl History {
             (given, _) => Format::parse(given, if self.human { FOR_PEOPLE } else { FOR_PROGRAMS })?,
         };
         let image = find::image(store, &self.image)?;
+        self.platform.check(store, &image, &self.image)?;
         let config = store.config(&image.record)?;
         let mut steps = config.history;
         // Some builders write less than they do.

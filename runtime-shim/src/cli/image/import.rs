@@ -17,8 +17,8 @@ use crate::output::{self, time};
 /// Make an image of one layer from a root file system's archive
 #[derive(Args)]
 pub struct Import {
-    /// Apply an instruction of a Dockerfile to the image: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD,
-    /// STOPSIGNAL, USER, VOLUME or WORKDIR
+    /// Apply an instruction of a Dockerfile to the image: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL,
+    /// ONBUILD, STOPSIGNAL, USER, VOLUME or WORKDIR
     #[arg(long, short, value_name = "INSTRUCTION")]
     change: Vec<String>,
 
@@ -63,6 +63,10 @@ impl Import {
                 return Err(Failure::failed("requested import from stdin, but stdin is a terminal"));
             }
             "-" => Box::new(std::io::stdin().lock()),
+            _ if self.file.is_dir() => {
+                return Err(Failure::failed(format!("{shown} is a directory and no archive"))
+                    .hint(format!("tar -C {shown} -c . | runion import -")));
+            }
             _ => Box::new(File::open(&self.file).context(|| format!("open {shown}")).map_err(|error| {
                 match shown.contains("://") {
                     true => error.hint(format!("nothing is fetched here: curl -L {shown} | runion import -")),

@@ -2,14 +2,38 @@
 
 use std::collections::BTreeMap;
 
+use clap::Args;
 use layerstore::reference::Reference;
 use layerstore::store::Store;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::find;
-use super::find::Layers;
+use super::find::{self, Layers};
+use super::platform::OfPlatform;
+use crate::cli::inspect::{Kind, OfKind};
 use crate::failure::{Failure, Result};
+
+/// Show all that is known of images, as JSON
+#[derive(Args)]
+pub struct Inspect {
+    #[command(flatten)]
+    what: OfKind,
+
+    #[command(flatten)]
+    platform: OfPlatform,
+}
+
+impl Inspect {
+    /// As [`OfKind::run`]. One of another platform keeps the others from being shown.
+    pub fn run(self, store: &Store) -> Result<u8> {
+        for name in self.what.names() {
+            if let Some(image) = find::present_or_builtin(store, name)? {
+                self.platform.check(store, &image, name)?;
+            }
+        }
+        self.what.run(store, Kind::Image)
+    }
+}
 
 /// In docker's names and order.
 #[derive(Serialize)]
@@ -28,6 +52,8 @@ pub struct Shown {
     #[serde(skip_serializing_if = "String::is_empty")]
     variant: String,
     os: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    os_version: String,
     size: u64,
     graph_driver: GraphDriver,
     #[serde(rename = "RootFS")]
@@ -74,6 +100,7 @@ pub fn shown(store: &Store, text: &str) -> Result<Option<Shown>> {
         architecture: config.architecture.clone(),
         variant: config.variant.clone().unwrap_or_default(),
         os: config.os.clone(),
+        os_version: config.os_version.clone().unwrap_or_default(),
         size: Layers::default().size(store, &image)?,
         graph_driver: GraphDriver {
             data: paths.map(|(name, path)| (name.to_owned(), path.display().to_string())).into(),

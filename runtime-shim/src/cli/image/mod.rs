@@ -14,6 +14,7 @@ mod import;
 pub mod inspect;
 mod list;
 mod load;
+mod platform;
 pub mod prune;
 pub mod remote;
 mod remove;
@@ -73,7 +74,7 @@ pub enum Grouped {
     Rm(remove::Remove),
     Prune(prune::Prune),
     History(history::History),
-    Inspect(super::inspect::OfKind),
+    Inspect(inspect::Inspect),
     Diff(diff::Diff),
     Tree(list::Tree),
     Pull(remote::pull::Pull),
@@ -110,9 +111,7 @@ impl Grouped {
     /// As [`Alone::run`].
     pub fn run(self, root: Option<PathBuf>) -> Result<u8> {
         let alone = match self {
-            Grouped::Inspect(arguments) => {
-                return arguments.run(&open_store(root)?, super::inspect::Kind::Image);
-            }
+            Grouped::Inspect(arguments) => return arguments.run(&open_store(root)?),
             Grouped::Tree(arguments) => return arguments.run(&open_store(root)?),
             Grouped::Ls(arguments) => Alone::Images(arguments),
             Grouped::Load(arguments) => Alone::Load(arguments),

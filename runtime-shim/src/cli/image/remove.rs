@@ -6,6 +6,7 @@ use layerstore::reference::Reference;
 use layerstore::store::{Image, Store, short};
 
 use super::find::{self, Named};
+use super::platform::OfPlatform;
 use super::tell;
 use super::users::Users;
 use crate::failure::{Failure, Result};
@@ -23,6 +24,9 @@ pub struct Remove {
     /// Leave layers that nobody needs for the next prune
     #[arg(long)]
     no_prune: bool,
+
+    #[command(flatten)]
+    platform: OfPlatform,
 
     /// Names or ids
     #[arg(required = true, value_name = "IMAGE")]
@@ -72,6 +76,7 @@ impl Remove {
         let Some(image) = find::present(store, text)? else {
             return Err(Refused { failure: find::no_such_image(text), is_missing: true });
         };
+        self.platform.check(store, &image, text)?;
         match find::named(&image, text) {
             Named::Name(name) => {
                 if image.names.len() > 1 {

@@ -6,9 +6,10 @@ use clap::{Args, ValueEnum};
 use layerstore::archive::{self, Format};
 use layerstore::error::Context;
 use layerstore::reference::{Reference, Repository};
-use layerstore::store::{ImageRecord, Store};
+use layerstore::store::{Image, ImageRecord, Store};
 
 use super::find::{self, Named};
+use super::platform::OfPlatform;
 use super::sink;
 use crate::failure::{Failure, Result};
 
@@ -25,6 +26,9 @@ pub struct Save {
     /// docker-archive can be read by docker and as an OCI archive
     #[arg(long, value_name = "FORMAT", default_value = "docker-archive")]
     format: Written,
+
+    #[command(flatten)]
+    platform: OfPlatform,
 
     /// Names or ids
     #[arg(required = true, value_name = "IMAGE")]
@@ -63,7 +67,9 @@ impl Save {
     fn chosen(&self, store: &Store) -> Result<Chosen> {
         let mut chosen: Chosen = Vec::new();
         for text in &self.images {
-            for (record, name) in meant(store, text)? {
+            for (image, name) in meant(store, text)? {
+                self.platform.check(store, &image, text)?;
+                let record = image.record;
                 let at = match chosen.iter().position(|(known, _)| known.id == record.id) {
                     Some(at) => at,
                     None => {
@@ -81,12 +87,12 @@ impl Save {
 }
 
 /// What one argument means: an image by id or name, or a repository's images.
-fn meant(store: &Store, text: &str) -> Result<Vec<(ImageRecord, Option<Reference>)>> {
+fn meant(store: &Store, text: &str) -> Result<Vec<(Image, Option<Reference>)>> {
     if let Ok(repository) = Repository::parse(text) {
         let mut all = Vec::new();
         for image in store.images()? {
             let names = image.names.iter().filter(|name| *name.repository() == repository);
-            all.extend(names.map(|name| (image.record.clone(), Some(name.clone()))));
+            all.extend(names.map(|name| (image.clone(), Some(name.clone()))));
         }
         if !all.is_empty() {
             all.sort_by(|(_, a), (_, b)| a.cmp(b));
@@ -98,7 +104,7 @@ fn meant(store: &Store, text: &str) -> Result<Vec<(ImageRecord, Option<Reference
         Named::Name(name) => Some(name),
         Named::Digest(_) | Named::Id => None,
     };
-    Ok(vec![(image.record, name)])
+    Ok(vec![(image, name)])
 }
 
 fn save(store: &Store, chosen: &Chosen, format: Format, to: Option<&Path>) -> Result<()> {

@@ -13,6 +13,9 @@ pub const MAPS: [&str; 4] = ["Labels", "ExposedPorts", "Volumes", "Data"];
 /// it, and yet print as lists.
 pub const LISTS: [&str; 5] = ["Env", "Cmd", "Entrypoint", "OnBuild", "Shell"];
 
+/// Fields that may have nothing, and print as Go prints a pointer to nothing.
+const POINTERS: [&str; 1] = ["Healthcheck"];
+
 /// Evaluates nodes over a value.
 pub fn render(nodes: &[Node], value: &Value) -> Result<String, Problem> {
     let mut run = Run { top: value, variables: Vec::new(), out: String::new() };
@@ -44,6 +47,7 @@ impl Run<'_> {
                 match (&value, last_field(pipeline)) {
                     (Value::Null, Some(name)) if LISTS.contains(&name) => self.out.push_str("[]"),
                     (Value::Null, Some(name)) if MAPS.contains(&name) => self.out.push_str("map[]"),
+                    (Value::Null, Some(name)) if POINTERS.contains(&name) => self.out.push_str("<nil>"),
                     _ => self.out.push_str(&printed(&value)),
                 }
             }

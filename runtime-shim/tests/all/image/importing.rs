@@ -94,7 +94,7 @@ fn what_cannot_be_imported_is_refused() {
         (&["import", no_archive.to_str().unwrap()], "tar entry at byte 0"),
         (&["import", empty.to_str().unwrap()], "there is nothing in the archive"),
         (&["import", "-"], "there is nothing in the archive"),
-        (&["import", "/tmp"], "Is a directory"),
+        (&["import", "/tmp"], "/tmp is a directory and no archive\nhint: tar -C /tmp -c . | runion import -"),
         (&["import", archive, "Upper:1"], "repository names are lower case"),
         (&["import", archive, "a:b:c"], "cannot stand in"),
         (&["import", "-c", "RUN true", archive], "RUN is no instruction for it"),

@@ -55,6 +55,41 @@ fn inspect_shows_what_is_there_and_says_what_is_not() {
     assert!(store.fails(1, &["inspect", "-f", "{{.Nope}}", "hello"]).contains("there is no field .Nope"));
 }
 
+/// An image of one platform is no answer to who asks for another.
+#[test]
+fn another_platform_is_refused() {
+    let store = Store::new("platform");
+    store.import("arm", &[("x", "y")], &["--platform", "linux/arm64"]);
+    for command in [&["save"][..], &["history"], &["image", "inspect"], &["push"], &["rmi"]] {
+        let arguments = [command, &["--platform", "linux/amd64", "arm"]].concat();
+        let complaint = store.fails(1, &arguments);
+        let expected = format!(
+            "Error: image with reference {} was found but does not provide the specified platform \
+             (linux/amd64)\nhint: it is for linux/arm64\n",
+            if command == ["push"] { "arm:latest" } else { "arm" }
+        );
+        assert!(complaint.ends_with(&expected), "{command:?}: {complaint}");
+        assert!(
+            store.fails(1, &[command, &["--platform", "a b", "arm"]].concat()).contains("is no platform")
+        );
+    }
+    let archive = store.scratch.join("arm.saved");
+    let archive = archive.to_str().unwrap();
+    store.ok(&["save", "--platform", "arm64", "-o", archive, "arm"]);
+    assert!(store.ok(&["history", "--platform", "linux/arm64", "arm"]).contains("Imported from"));
+    let fields = "{{.Architecture}}|{{.Variant}}|{{.OsVersion}}|{{.Config.Healthcheck}}";
+    assert_eq!(
+        store.ok(&["image", "inspect", "--platform", "linux/arm64", "-f", fields, "arm"]),
+        "arm64|||<nil>\n"
+    );
+    assert!(store.ok(&["rmi", "--platform", "linux/arm64", "arm"]).starts_with("Untagged: arm:latest\n"));
+    let complaint = store.fails(1, &["load", "--platform", "linux/amd64", "-i", archive]);
+    let expected =
+        "runion: the archive has no image for linux/amd64\nhint: there are images for linux/arm64\n";
+    assert_eq!(complaint, expected);
+    assert_eq!(store.ok(&["images", "-q"]), "");
+}
+
 #[test]
 fn diff_tells_what_changed() {
     let store = Store::new("diff");

@@ -19,6 +19,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use layerstore::error::{Context, Error, Kind};
+use layerstore::reference::Repository;
 use layerstore::registry::{Client, Config};
 use serde::Deserialize;
 
@@ -72,6 +73,14 @@ fn files() -> Vec<PathBuf> {
     let given = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let own = given("XDG_CONFIG_HOME").or_else(|| given("HOME").map(|home| home.join(".config")));
     own.into_iter().chain([PathBuf::from("/etc")]).map(|dir| dir.join("runion/registries.json")).collect()
+}
+
+/// What is said where a user wrote neither tag nor digest.
+const USING_DEFAULT_TAG: &str = "Using default tag: latest\n";
+
+/// Whether a user wrote neither, in a name that parses.
+fn default_tag(name: &str) -> bool {
+    Repository::parse(name).is_ok()
 }
 
 /// How progress is shown.

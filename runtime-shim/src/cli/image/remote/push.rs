@@ -6,8 +6,9 @@ use layerstore::reference::Reference;
 use layerstore::store::Store;
 use layerstore::transfer::{self, Pushing};
 
-use super::{Access, look};
+use super::{Access, USING_DEFAULT_TAG, default_tag, look};
 use crate::cli::image::find;
+use crate::cli::image::platform::OfPlatform;
 use crate::failure::{Failure, Result};
 use crate::output::{self, progress};
 
@@ -29,6 +30,9 @@ pub struct Push {
     /// Say nothing but the image's name
     #[arg(long, short)]
     quiet: bool,
+
+    #[command(flatten)]
+    platform: OfPlatform,
 
     #[command(flatten)]
     access: Access,
@@ -66,6 +70,9 @@ impl Push {
         }
         let client = self.access.client(name.repository().registry())?;
         if !self.quiet {
+            if default_tag(&self.name) && !self.all_tags {
+                output::print(USING_DEFAULT_TAG)?;
+            }
             output::print(&format!("The push refers to repository [{}]\n", name.repository().canonical()))?;
         }
         for name in &names {
@@ -79,6 +86,7 @@ impl Push {
             Failure::failed(format!("An image does not exist locally with the tag: {}", name.repository()))
         };
         let image = find::present(store, &name.to_string())?.ok_or_else(missing)?;
+        self.platform.check(store, &image, &name.to_string())?;
         let compression = match self.compression {
             Form::Gzip => Compression::Gzip,
             Form::Zstd => Compression::Zstd,
