@@ -20,7 +20,7 @@ pub struct Pulled {
     pub id: Digest,
     /// The digest of what the reference names: a manifest or an index.
     pub digest: Digest,
-    /// Whether the name led to the same image before.
+    /// Whether the reference did not lead to this image before.
     pub is_news: bool,
 }
 
@@ -63,11 +63,11 @@ pub fn pull(
     })?;
     let record = store.add_image(&adding, &config_bytes, Some(&image.bytes))?;
     let digest = image.named.descriptor.digest;
-    store.note_digest(record.id, repository, digest)?;
     let is_news = match reference.tag() {
         Some(_) => store.name_leads_to(reference)? != Some(record.id),
-        None => false,
+        None => !record.digests.contains(&format!("{}@{digest}", repository.canonical())),
     };
+    store.note_digest(record.id, repository, digest)?;
     if reference.tag().is_some() {
         store.tag(record.id, reference)?;
     }

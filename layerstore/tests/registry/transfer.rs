@@ -152,6 +152,8 @@ fn an_image_keeps_its_digest_from_registry_to_registry_and_back() {
         push(&from, &client(), &original, &reference(&one, "app:1"), Pushing::default(), &|_, _| {}).unwrap();
     let by_digest = reference(&one, &format!("app@{}", pushed.digest));
     let pulled = pull(&to, &client(), &by_digest, &Platform::host(), &|_, _| {}).unwrap();
+    let again = pull(&to, &client(), &by_digest, &Platform::host(), &|_, _| {}).unwrap();
+    assert_eq!((pulled.is_news, again.is_news), (true, false));
     let image = to.find(&by_digest.to_string()).unwrap();
     assert_eq!((image.id(), image.names.len()), (pulled.id, 0), "a digest alone gives no name");
     // The same compressor gives the same bytes, hence the same manifest.

@@ -116,6 +116,46 @@ fn an_image_goes_to_a_registry_and_comes_back() {
     assert!(all.contains("Downloaded newer image"), "{all}");
 }
 
+/// Names in full and through a mirror, by digest, without a tag, of another
+/// platform.
+#[test]
+fn what_is_said_fits_what_was_typed() {
+    let Some(registry) = Registry::start("remote-words", false) else { return };
+    let dir = registry.scratch.join(".config/runion");
+    fs::create_dir_all(&dir).unwrap();
+    let mirrors = format!("{{\"mirrors\": {{\"docker.io\": [\"{}\"]}}}}", registry.host);
+    fs::write(dir.join("registries.json"), mirrors).unwrap();
+    let name = format!("{}/library/hello", registry.host);
+    registry.said("one", &["tag", "hello", &name]);
+    let pushed = registry.said("one", &["push", &name]);
+    assert!(pushed.starts_with("Using default tag: latest\nThe push refers to "), "{pushed}");
+    let full = registry.said("one", &["push", &format!("{name}:latest")]);
+    assert!(full.starts_with("The push refers to "), "{full}");
+
+    let full = registry.said("two", &["pull", "docker.io/library/hello:latest"]);
+    assert!(full.starts_with("latest: Pulling from library/hello\n"), "{full}");
+    assert!(full.ends_with("docker.io/library/hello:latest\n"), "{full}");
+    let short = registry.said("three", &["pull", "docker.io/hello"]);
+    assert!(short.starts_with("Using default tag: latest\nlatest: Pulling"), "{short}");
+    let tagged = registry.refused("two", &["pull", "-a", "docker.io/library/hello:latest"]);
+    assert!(tagged.contains("tag can't be used with --all-tags"), "{tagged}");
+
+    let digest = full.lines().find_map(|line| line.strip_prefix("Digest: ")).unwrap();
+    let by_digest = format!("{name}@{digest}");
+    assert!(registry.said("four", &["pull", &by_digest]).contains("Status: Downloaded newer image for"));
+    assert!(registry.said("four", &["pull", &by_digest]).contains("Status: Image is up to date for"));
+
+    let other = registry.run("five", &["pull", "--platform", "linux/riscv64", &name]);
+    let warning = String::from_utf8_lossy(&other.stderr);
+    let expected = format!(
+        "WARNING: image with reference {name}:latest was found but its platform (linux/amd64) does not match \
+         the specified platform (linux/riscv64)\n"
+    );
+    assert_eq!((other.status.code(), &*warning), (Some(0), &*expected));
+    let own = registry.run("six", &["pull", "--platform", "linux/amd64", &name]);
+    assert!(own.stderr.is_empty());
+}
+
 #[test]
 fn what_cannot_be_had_is_said() {
     let Some(registry) = Registry::start("remote-refusals", false) else { return };

@@ -1,13 +1,13 @@
 //! `runion pull`.
 
 use clap::Args;
-use layerstore::document::Platform;
+use layerstore::document::{ImageConfig, Platform};
 use layerstore::reference::Reference;
 use layerstore::store::Store;
-use layerstore::transfer;
+use layerstore::transfer::{self, Pulled};
 
-use super::{Access, look};
-use crate::failure::{Failure, Result};
+use super::{Access, USING_DEFAULT_TAG, default_tag, look};
+use crate::failure::{Failure, Result, say};
 use crate::output::{self, progress};
 
 /// Get an image from a registry
@@ -46,7 +46,7 @@ impl Pull {
             self.pull(store, &client, &name, &platform)?;
             return Ok(0);
         }
-        if name.to_string() == self.name {
+        if !default_tag(&self.name) {
             return Err(Failure::failed("tag can't be used with --all-tags/-a"));
         }
         for tag in client.tags(name.repository())? {
@@ -63,8 +63,8 @@ impl Pull {
         platform: &Platform,
     ) -> Result<()> {
         if !self.quiet {
-            if self.name != name.to_string() && !self.all_tags {
-                output::print(&format!("Using default tag: {}\n", name.tag().unwrap_or_default()))?;
+            if default_tag(&self.name) && !self.all_tags {
+                output::print(USING_DEFAULT_TAG)?;
             }
             let tag = name
                 .tag()
@@ -79,10 +79,27 @@ impl Pull {
         let pulled =
             transfer::pull(store, client, name, platform, &|digest, step| progress.note(digest, step))?;
         crate::cli::image::tell(store, "pull", &pulled.id, Some(name));
+        if self.platform.is_some() {
+            warn_of_another(store, &pulled, name, platform)?;
+        }
         if self.quiet {
             return output::print(&format!("{}\n", name.canonical()));
         }
         let news = if pulled.is_news { "Downloaded newer image for" } else { "Image is up to date for" };
         output::print(&format!("Digest: {}\nStatus: {news} {name}\n{}\n", pulled.digest, name.canonical()))
     }
+}
+
+/// A name that leads to an image of one platform alone gives that, whatever was
+/// asked for: docker's words about it.
+fn warn_of_another(store: &Store, pulled: &Pulled, name: &Reference, platform: &Platform) -> Result<()> {
+    let config = ImageConfig::parse(&store.blob(pulled.id)?)?;
+    if !config.fits(platform) {
+        let found = config.platform();
+        say(&format!(
+            "WARNING: image with reference {name} was found but its platform ({found}) does not match the \
+             specified platform ({platform})"
+        ));
+    }
+    Ok(())
 }
