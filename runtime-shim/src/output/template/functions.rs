@@ -20,6 +20,7 @@ pub fn named(name: &str) -> Option<Function> {
         "pad" => pad,
         "len" => len,
         "index" => index,
+        "slice" => slice,
         "print" => |arguments| Ok(print(arguments).into()),
         "println" => |arguments| Ok(format!("{}\n", spaced(arguments)).into()),
         "printf" => printf,
@@ -153,6 +154,35 @@ fn index(arguments: &[Value]) -> Result<Value, String> {
         };
     }
     Ok(value.clone())
+}
+
+/// The part of a text, by its bytes, or of a list from one place up to another.
+fn slice(arguments: &[Value]) -> Result<Value, String> {
+    let (value, [from, to]) = match arguments {
+        [value] => (value, [None, None]),
+        [value, from] => (value, [Some(from), None]),
+        [value, from, to] => (value, [Some(from), Some(to)]),
+        _ => return Err("slice wants a text or a list, and where it begins and ends".to_owned()),
+    };
+    let place = |place: Option<&Value>, otherwise: usize| match place {
+        None => Ok(otherwise),
+        Some(place) => {
+            place.as_u64().map(|place| place as usize).ok_or_else(|| format!("{place} is no place in it"))
+        }
+    };
+    let part = |len: usize| Ok::<_, String>(place(from, 0)?..place(to, len)?);
+    let outside = |len: usize| format!("a slice out of range: there are {len}");
+    match value {
+        Value::String(text) => {
+            let len = text.len();
+            text.get(part(len)?).map(Value::from).ok_or_else(|| outside(len))
+        }
+        Value::Array(values) => {
+            let len = values.len();
+            values.get(part(len)?).map(|values| values.to_vec().into()).ok_or_else(|| outside(len))
+        }
+        other => Err(format!("a slice of {other}, which is no text or list")),
+    }
 }
 
 /// As Go does: spaces only between what are no texts.

@@ -54,6 +54,7 @@ fn what_users_write() {
         ("a {{- .ID -}} b", "aabcb"),
         ("{{/* nothing */}}x{{- /* nothing */ -}} y", "xy"),
         ("{{\"\\t}}\"}}{{`raw \\t`}}", "\t}}raw \\t"),
+        ("{{slice .ID 1}}{{slice .ID 0 2}}{{slice .Tags 1}}{{slice .ID 3}}", "bcab[b]"),
         ("{{(index .Tags 0)}}{{true}}{{nil}}", "atrue<no value>"),
         ("{{ (.Config).Env }}", "[PATH=/bin]"),
     ] {
@@ -75,6 +76,8 @@ fn errors_point_at_the_place() {
         ("{{.ID .Size}}", "no function", "      ^"),
         ("{{.ID | .Size}}", "stands a function", "        ^"),
         ("{{index .Tags 7}}", "out of range: there are 2", "  ^"),
+        ("{{slice .ID 2 9}}", "out of range: there are 3", "  ^"),
+        ("{{slice .ID 2 1}}", "out of range", "  ^"),
         ("{{range .ID}}{{end}}", "no elements", "        ^"),
         ("{{\"open}}", "the quote is not closed", "  ^"),
         ("{{(.ID}}", "\"(\" without \")\"", "  ^"),
