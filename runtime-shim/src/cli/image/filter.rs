@@ -128,11 +128,12 @@ impl Filter {
     }
 
     fn means(&self, name: &Reference) -> bool {
-        let (whole, repository) = (name.to_string(), name.repository().to_string());
-        self.references.iter().any(|pattern| {
-            matches(pattern.as_bytes(), whole.as_bytes())
-                || matches(pattern.as_bytes(), repository.as_bytes())
-        })
+        let repository = name.repository();
+        // In full too: so `pull` says them.
+        let written = [name.to_string(), repository.to_string(), name.canonical(), repository.canonical()];
+        self.references
+            .iter()
+            .any(|pattern| written.iter().any(|written| matches(pattern.as_bytes(), written.as_bytes())))
     }
 }
 

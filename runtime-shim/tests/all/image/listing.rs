@@ -72,6 +72,8 @@ fn images_are_filtered_as_docker_does() {
     assert_eq!(names(&["label!=stage", "dangling=false"]), ["debian:13"]);
     assert_eq!(names(&["reference=debian"]), ["debian:12", "debian:13"]);
     assert_eq!(names(&["reference=debian:*3"]), ["debian:13"]);
+    assert_eq!(names(&["reference=docker.io/library/debian"]), ["debian:12", "debian:13"]);
+    assert_eq!(names(&["reference=docker.io/*/*:12"]), ["debian:12"]);
     assert_eq!(names(&["reference=*/*/app"]), ["registry.example:5000/team/app:1"]);
     assert_eq!(names(&["since=hello"]).len(), 4);
     assert_eq!(names(&["before=hello"]), [] as [&str; 0]);
