@@ -24,6 +24,7 @@ mod download;
 mod endpoint;
 mod failure;
 mod list;
+mod pinned;
 mod pull;
 mod push;
 mod tls;

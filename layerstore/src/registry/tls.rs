@@ -10,7 +10,10 @@ use std::sync::Mutex;
 
 use ureq::Agent;
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, TcpConnector};
 
+use super::pinned::Pinned;
 use super::url::is_loopback;
 use super::{Config, lock};
 use crate::error::{Context, Error, Kind, Result};
@@ -81,11 +84,13 @@ impl Agents {
             read_directory(dir, &mut authorities, &mut client)?;
         }
         let system = self.system.get_or_init(system_authorities);
-        let roots = match system {
-            Some(system) => RootCerts::new_with_certs(&[&system[..], &authorities[..]].concat()),
-            None if authorities.is_empty() => RootCerts::WebPki,
-            None => RootCerts::new_with_certs(&authorities),
+        let pinned = match (trust, authorities.is_empty()) {
+            (Trust::Verified, false) => {
+                Some(Pinned::new(system.as_deref().unwrap_or_default(), &authorities, client.as_ref())?)
+            }
+            _ => None,
         };
+        let roots = system.as_deref().map_or(RootCerts::WebPki, RootCerts::new_with_certs);
         let tls = TlsConfig::builder()
             .root_certs(roots)
             .client_cert(client)
@@ -106,7 +111,11 @@ impl Agents {
         if is_loopback(authority) {
             agent = agent.proxy(None);
         }
-        Ok(Agent::new_with_config(agent.build()))
+        let config = agent.build();
+        let Some(pinned) = pinned else { return Ok(Agent::new_with_config(config)) };
+        let connector =
+            ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default()).chain(pinned);
+        Ok(Agent::with_parts(config, connector, DefaultResolver::default()))
     }
 }
 

@@ -278,7 +278,10 @@ pub(super) fn unreachable(url: &Url, error: &ureq::Error) -> Error {
         ureq::Error::Timeout(_) => "it does not answer in time".to_owned(),
         other => other.to_string(),
     };
-    let words = super::failure::printable(&words);
+    let words = match words.contains("CaUsedAsEndEntity") {
+        true => "its certificate is vouched for by itself alone".to_owned(),
+        false => super::failure::printable(&words),
+    };
     let error = Error::new(Kind::System, format!("cannot reach {host}: {words}"));
     if words.contains("certificate") {
         return error.hint(format!(

@@ -10,7 +10,7 @@ use layerstore::error::Kind;
 use layerstore::reference::{Reference, Repository};
 use layerstore::registry::{Client, Config, Pushed};
 
-use crate::server::{Access, Registry, is_there, run};
+use crate::server::{Access, Registry, Scratch, is_there, make_own_certificate, run};
 use crate::{Sample, client, config, noise};
 
 fn reference(registry: &Registry, rest: &str) -> Reference {
@@ -191,6 +191,41 @@ fn an_authority_of_its_own_is_trusted_for_its_host() {
 
     let insecure = Client::new(Config { insecure: vec![registry.host.clone()], ..config() });
     assert_eq!(insecure.manifest(&named).unwrap().bytes, sample.bytes);
+}
+
+/// A certificate by nobody else is trusted where it lies in the host's directory:
+/// itself, by its name, and no other.
+#[test]
+fn a_certificate_that_vouches_for_itself_is_trusted_by_itself() {
+    let Some(registry) = Registry::start(Access::SelfSigned) else { return };
+    let named = reference(&registry, "own:1");
+    let error = client().manifest(&named).unwrap_err();
+    assert!(error.message().ends_with("its certificate is vouched for by itself alone"), "{error}");
+    assert!(error.remedy().unwrap_or_default().contains("certs.d"), "{error:?}");
+
+    let certificates = registry.scratch.0.join("certs.d");
+    let trusting = |host: &str, certificate: &std::path::Path| {
+        let own = certificates.join(host);
+        std::fs::create_dir_all(&own).unwrap();
+        std::fs::copy(certificate, own.join("ca.crt")).unwrap();
+        Client::new(Config { certificates: vec![certificates.clone()], ..config() })
+    };
+    let client = trusting(&registry.host, &registry.scratch.0.join("ca.crt"));
+    let sample = Sample::new("amd64", noise(300_000));
+    push(&client, &sample, &named);
+    assert_eq!(client.manifest(&named).unwrap().bytes, sample.bytes);
+    assert_eq!(read_blob(&client, named.repository(), &sample.manifest.layers[0], 7), sample.layer[7..]);
+
+    let by_another_name = registry.host.replace("127.0.0.1", "localhost");
+    let client = trusting(&by_another_name, &registry.scratch.0.join("ca.crt"));
+    let error = client.manifest(&format!("{by_another_name}/own:1").parse().unwrap()).unwrap_err();
+    assert!(error.message().contains("certificate"), "{error}");
+
+    let other = Scratch::new();
+    make_own_certificate(&other.0);
+    let client = trusting(&registry.host, &other.0.join("ca.crt"));
+    let error = client.manifest(&named).unwrap_err();
+    assert!(error.message().contains("certificate"), "{error}");
 }
 
 #[test]

@@ -39,6 +39,9 @@ pub enum Access {
     Password,
     /// Over TLS, its certificate in `ca.crt` of the scratch directory.
     Tls,
+    /// The same with a certificate that vouches for itself, as docker's manual
+    /// has people make them.
+    SelfSigned,
 }
 
 impl Registry {
@@ -53,7 +56,7 @@ impl Registry {
                 needed.push("htpasswd");
                 format!("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", dir.join("htpasswd").display())
             }
-            Access::Tls => {
+            Access::Tls | Access::SelfSigned => {
                 needed.push("openssl");
                 String::new()
             }
@@ -70,8 +73,11 @@ impl Registry {
             Access::Password => {
                 run(Command::new("htpasswd").args(["-Bbc", "htpasswd", "user", "word"]).current_dir(dir))
             }
-            Access::Tls => {
-                make_certificates(dir);
+            Access::Tls | Access::SelfSigned => {
+                match access {
+                    Access::SelfSigned => make_own_certificate(dir),
+                    _ => make_certificates(dir),
+                }
                 let (certificate, key) = (dir.join("server.crt"), dir.join("server.key"));
                 tls = format!(
                     "  tls:\n    certificate: {}\n    key: {}\n",
@@ -135,4 +141,12 @@ fn make_certificates(dir: &Path) {
     openssl(
         "x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out server.crt -days 2 -extfile san",
     );
+}
+
+/// A certificate of 127.0.0.1 by nobody else, for the server and for who trusts it.
+pub fn make_own_certificate(dir: &Path) {
+    let arguments = "req -x509 -newkey rsa:2048 -nodes -keyout server.key -out server.crt -subj /CN=test -days 2 \
+                     -addext subjectAltName=IP:127.0.0.1";
+    run(Command::new("openssl").args(arguments.split_whitespace()).current_dir(dir));
+    std::fs::copy(dir.join("server.crt"), dir.join("ca.crt")).unwrap();
 }
