@@ -1,7 +1,8 @@
 //! Who we are to a registry: the auth files docker and podman share.
 //!
 //! Files are read in podman's order (containers-auth.json(5)): one named by
-//! `REGISTRY_AUTH_FILE` alone, else the session's, the user's, and docker's.
+//! `REGISTRY_AUTH_FILE` alone, else the session's, the user's, and docker's;
+//! docker's first where `DOCKER_CONFIG` says where it is.
 //! Keys of a repository or a namespace come before those of its registry.
 //! Programs that keep passwords (`credHelpers`, `credsStore`) are asked first.
 //!
@@ -83,7 +84,12 @@ pub struct Credentials {
 impl Credentials {
     /// The files that docker and podman use for this user.
     pub fn of_user() -> Credentials {
-        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        Credentials::of(|name| std::env::var_os(name).map(PathBuf::from))
+    }
+
+    /// The same by these variables.
+    fn of(variable: impl Fn(&str) -> Option<PathBuf>) -> Credentials {
+        let variable = |name| variable(name).filter(|value| !value.as_os_str().is_empty());
         if let Some(file) = variable("REGISTRY_AUTH_FILE") {
             return Credentials::in_files(vec![file]);
         }
@@ -92,9 +98,12 @@ impl Credentials {
         let system = format!("/run/containers/{}/auth.json", rustix::process::getuid().as_raw());
         let config = variable("XDG_CONFIG_HOME").or_else(|| Some(home.as_ref()?.join(".config")));
         let config = config.map(|dir| dir.join("containers/auth.json"));
-        let docker = variable("DOCKER_CONFIG").or_else(|| Some(home.as_ref()?.join(".docker")));
-        let docker = docker.map(|dir| dir.join("config.json"));
         let session = runtime.unwrap_or_else(|| PathBuf::from(system));
+        if let Some(named) = variable("DOCKER_CONFIG") {
+            let docker = Some(named.join("config.json"));
+            return Credentials::in_files([docker, Some(session), config].into_iter().flatten().collect());
+        }
+        let docker = home.map(|home| home.join(".docker/config.json"));
         let login_file = config.clone();
         Credentials { files: [Some(session), config, docker].into_iter().flatten().collect(), login_file }
     }
@@ -127,16 +136,21 @@ impl Credentials {
     }
 
     /// Keeps a credential, in the file that has one for this registry, else in
-    /// the first that exists, else in the user's own. Gives where it went.
+    /// the one that was named; else in the first that exists, else in the user's
+    /// own. Gives where it went.
     pub fn login(&self, registry: &str, credential: &Credential) -> Result<PathBuf> {
         let mut present = Vec::new();
         for path in &self.files {
             present.extend(AuthFile::read(path)?);
         }
         let known = present.iter().position(|file| file.knows(registry));
-        let mut file = match known.or((!present.is_empty()).then_some(0)) {
+        let is_named = self.login_file.is_some() && self.login_file.as_ref() == self.files.first();
+        let mut file = match known.or((!present.is_empty() && !is_named).then_some(0)) {
             Some(at) => present.swap_remove(at),
-            None => AuthFile::new(self.login_file()?),
+            None => {
+                let path = self.login_file()?;
+                AuthFile::read(&path)?.unwrap_or_else(|| AuthFile::new(path))
+            }
         };
         file.store(registry, credential)?;
         Ok(file.path().to_owned())

@@ -124,6 +124,35 @@ fn what_else_is_in_a_file_stays() {
     assert_eq!(read(&other), json!({}));
 }
 
+/// Docker's directory, once it is named, comes before what happens to be there.
+#[test]
+fn a_directory_of_docker_s_that_is_named_goes_first() {
+    let scratch = Scratch::new("named");
+    std::fs::create_dir_all(scratch.0.join("home/.config/containers")).unwrap();
+    std::fs::create_dir_all(scratch.0.join("home/.docker")).unwrap();
+    let own =
+        scratch.file("home/.config/containers/auth.json", &json!({ "auths": { "quay.io": auth("own") } }));
+    let usual = scratch.file("home/.docker/config.json", &json!({ "auths": { "ghcr.io": auth("usual") } }));
+    let credentials = |docker: Option<&str>| {
+        Credentials::of(|name| match name {
+            "HOME" => Some(scratch.0.join("home")),
+            "XDG_RUNTIME_DIR" => Some(scratch.0.join("session")),
+            "DOCKER_CONFIG" => docker.map(|dir| scratch.0.join(dir)),
+            _ => None,
+        })
+    };
+    let password = Credential::password("u", "word:u");
+    assert_eq!(user(&credentials(None), "ghcr.io/a").as_deref(), Some("usual"));
+    assert_eq!(credentials(None).login("example.com", &password).unwrap(), own);
+    let named = credentials(Some("named"));
+    let path = scratch.0.join("named/config.json");
+    assert_eq!(named.login("new.example.com", &password).unwrap(), path);
+    assert_eq!(named.login("ghcr.io", &password).unwrap(), path);
+    assert_eq!(read(&path)["auths"].as_object().unwrap().len(), 2, "what was there stays");
+    assert_eq!(user(&named, "quay.io/a").as_deref(), Some("own"), "the user's own is read too");
+    assert_eq!(read(&usual)["auths"]["ghcr.io"], auth("usual"), "and docker's usual one is not");
+}
+
 #[test]
 fn helpers_are_asked() {
     let name = format!("layerstore-test-{}", std::process::id());
