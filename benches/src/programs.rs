@@ -74,7 +74,7 @@ pub fn ours() -> io::Result<PathBuf> {
     if let Some(path) = std::env::var_os("RUNIONFS_BIN") {
         return Ok(path.into());
     }
-    built("mount-helper", "mount-runionfs")
+    built("mount-runionfs")
 }
 
 /// `runion` in the profile of the runner, built if it is stale.
@@ -82,13 +82,15 @@ pub fn ours() -> io::Result<PathBuf> {
 /// # Errors
 /// Why it cannot be built.
 pub fn runion() -> io::Result<PathBuf> {
-    built("runtime-shim", "runion")
+    built("runion")
 }
 
-fn built(package: &str, program: &str) -> io::Result<PathBuf> {
+/// Of the whole workspace, as its tests build it: one package alone would have its
+/// dependencies with fewer features, and so built once more.
+fn built(program: &str) -> io::Result<PathBuf> {
     let target = target()?;
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(workspace()).args(["build", "--quiet", "--package", package]);
+    cargo.current_dir(workspace()).args(["build", "--quiet", "--workspace"]);
     cargo.args(["--bin", program, "--target-dir"]).arg(&target);
     let directory = match profile()? {
         Profile::Release => {

@@ -12,7 +12,8 @@ pub fn runion() -> &'static Path {
         let runion = PathBuf::from(env!("CARGO_BIN_EXE_runion"));
         let profile = runion.parent().unwrap();
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--package", "mount-helper", "--target-dir"]);
+        // Of the whole workspace: alone its dependencies would be built once more.
+        cargo.args(["build", "--quiet", "--workspace", "--bin", "mount-runionfs", "--target-dir"]);
         cargo.arg(profile.parent().unwrap());
         if profile.ends_with("release") {
             cargo.arg("--release");
