@@ -107,7 +107,7 @@ impl Registry {
         let registry = Registry { host, scratch, child };
         let start = Instant::now();
         while TcpStream::connect(&registry.host).is_err() {
-            assert!(start.elapsed() < Duration::from_secs(10), "docker-registry does not listen");
+            assert!(start.elapsed() < Duration::from_secs(60), "docker-registry does not listen");
             std::thread::sleep(Duration::from_millis(20));
         }
         Some(registry)

@@ -19,7 +19,7 @@ shown() { awk -v at="$PWD/$1" '$2 == at { line = $0 } END { print line }' /proc/
 # Whether a process has ended; an init may be slow to reap it.
 ended() { case "$(ps -o stat= -p "$1")" in ''|Z*) true;; *) false;; esac; }
 # Waits until a command succeeds.
-await() { for try in $(seq 200); do "$@" && return; sleep 0.05; done; echo "never: $*"; exit 9; }
+await() { for try in $(seq 1200); do "$@" && return; sleep 0.05; done; echo "never: $*"; exit 9; }
 # Waits until a process has ended.
 await_end() { await ended "$1"; }
 # The processes serving from this scratch directory, by their argument lists.

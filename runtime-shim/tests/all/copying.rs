@@ -336,7 +336,7 @@ fn a_copy_that_is_killed_leaves_a_container_that_starts() {
         let mounts = fs::read_to_string(format!("/proc/{child}/mounts")).ok()?;
         mounts.contains("/rootfs/data").then_some(child)
     };
-    let child = (0..200).find_map(|_| {
+    let child = (0..3000).find_map(|_| {
         std::thread::sleep(std::time::Duration::from_millis(20));
         reached()
     });

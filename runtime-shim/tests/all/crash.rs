@@ -137,7 +137,7 @@ fn nothing_stays_whatever_is_killed_whenever() {
         }
         dirs == 1
     });
-    let patience = Instant::now() + Duration::from_secs(10);
+    let patience = Instant::now() + Duration::from_secs(60);
     while !left(&world).is_empty() && Instant::now() < patience {
         std::thread::sleep(Duration::from_millis(100));
     }

@@ -51,7 +51,7 @@ impl Registry {
         let registry = Registry { host, scratch, server };
         let started = Instant::now();
         while TcpStream::connect(&registry.host).is_err() {
-            assert!(started.elapsed() < Duration::from_secs(20), "the registry does not come up");
+            assert!(started.elapsed() < Duration::from_secs(60), "the registry does not come up");
             std::thread::sleep(Duration::from_millis(20));
         }
         Some(registry)

@@ -218,9 +218,9 @@ fn network_namespace() -> Child {
     holder
 }
 
-/// Waits, ten seconds at most, until something holds.
+/// Waits, a minute at most, until something holds.
 pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let patience = Instant::now() + Duration::from_secs(10);
+    let patience = Instant::now() + Duration::from_secs(60);
     while !holds() {
         assert!(Instant::now() < patience, "never: {what}");
         std::thread::sleep(Duration::from_millis(20));

@@ -47,7 +47,7 @@ fn kill(mut child: Child) {
 fn wait_for_the_users_last_process() {
     let start = Instant::now();
     while !processes_of_the_user().is_empty() {
-        assert!(start.elapsed() < Duration::from_secs(5), "{}", processes_of_the_user());
+        assert!(start.elapsed() < Duration::from_secs(60), "{}", processes_of_the_user());
         std::thread::sleep(Duration::from_millis(50));
     }
 }
@@ -90,7 +90,7 @@ fn said(host: &Host, child: &mut Child) -> String {
             std::fs::remove_file(host.dir.join("said")).unwrap();
             return text;
         }
-        assert!(start.elapsed() < Duration::from_secs(15), "nothing was said");
+        assert!(start.elapsed() < Duration::from_secs(60), "nothing was said");
         assert!(child.try_wait().unwrap().is_none(), "it ended");
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -130,7 +130,7 @@ fn act(dir: &Path, role: &str) {
     };
     let holder = Holder::ensure(&networks, &plan).unwrap();
     if role == "make" {
-        std::thread::sleep(Duration::from_secs(20));
+        std::thread::sleep(Duration::from_secs(120));
     }
     holder.enter().unwrap();
     let Some(reserved) = reserved else {
@@ -147,7 +147,7 @@ fn act(dir: &Path, role: &str) {
         crate::sys::kill(pid, libc::SIGTERM).unwrap();
         let start = Instant::now();
         while crate::settle::since(pid).is_some() {
-            assert!(start.elapsed() < Duration::from_secs(5), "the holder does not end");
+            assert!(start.elapsed() < Duration::from_secs(60), "the holder does not end");
             std::thread::sleep(Duration::from_millis(20));
         }
         holder::stop(&networks).unwrap();
@@ -189,7 +189,7 @@ fn act(dir: &Path, role: &str) {
     let seen = format!("{seen} name {}", asks_for_a_name(&namespaces[1]));
     std::fs::write(dir.join(".said"), seen).unwrap();
     std::fs::rename(dir.join(".said"), dir.join("said")).unwrap();
-    std::thread::sleep(Duration::from_secs(20));
+    std::thread::sleep(Duration::from_secs(120));
 }
 
 /// Whether `www.example` has its address in a container.
@@ -222,9 +222,13 @@ fn without_root(host: &Host, programs: &[&str], way_out: WayOut) {
     let asker = inside(outside.as_fd(), || Ok(UdpSocket::bind("0.0.0.0:0").unwrap())).unwrap();
     asker.set_read_timeout(Some(PATIENCE)).unwrap();
     for _ in 0..3 {
-        asker.send_to(b"hello", "192.0.2.1:5300").unwrap();
         let mut buffer = [0; 64];
-        let (length, peer) = asker.recv_from(&mut buffer).unwrap();
+        // A packet may be lost.
+        let answer = (0..3).find_map(|_| {
+            asker.send_to(b"hello", "192.0.2.1:5300").unwrap();
+            asker.recv_from(&mut buffer).ok()
+        });
+        let (length, peer) = answer.expect("an answer");
         assert_eq!((&buffer[..length], peer), (&b"hello"[..], addr("192.0.2.1:5300")));
     }
     let taken = TcpListener::bind("0.0.0.0:8000");

@@ -214,7 +214,7 @@ fn a_killed_save_leaves_nothing() {
     tool("mkfifo", &[object]);
     let mut saving = store.command(&["save", "-o", file.to_str().unwrap(), "app"]).spawn().unwrap();
     let waits = || std::fs::read_to_string(format!("/proc/{}/wchan", saving.id())).unwrap_or_default();
-    for _ in 0..100 {
+    for _ in 0..1000 {
         std::thread::sleep(std::time::Duration::from_millis(20));
         if waits().contains("fifo") || waits().contains("wait_for_partner") {
             break;

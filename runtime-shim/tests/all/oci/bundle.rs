@@ -210,7 +210,7 @@ impl Drop for Running<'_> {
 }
 
 pub fn wait_until(what: &str, is: impl Fn() -> bool) {
-    for _ in 0..500 {
+    for _ in 0..6000 {
         if is() {
             return;
         }

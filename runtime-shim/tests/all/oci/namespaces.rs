@@ -187,14 +187,14 @@ fn mounts_from_the_host_arrive_only_where_they_are_asked_for() {
     bundle.mount(json!({ "destination": "/private", "type": "bind", "source": host, "options": ["rbind"] }));
     bundle.line(
         "echo begun; until test -e /slave/later/file || test -e /tmp/stop; do sleep 0.02; done; \
-        ls /slave/later /private/later; mount -t tmpfs x /slave/later 2>/dev/null || echo not mounted",
+        ls /slave/later /private/later; mount -t tmpfs x /slave/later 2>/dev/null || echo not mounted; echo done",
     );
     bundle.write();
     // All of it in a mount namespace of its own, the directory shared.
     let script = format!(
         "mount --bind {0} {0} && mount --make-shared {0} && \"$@\" create -b {1} prop </dev/null >{2} 2>&1 && \
          \"$@\" start prop && mount -t tmpfs x {0}/later && touch {0}/later/file && sleep 0.5; touch {1}/rootfs/tmp/stop; \
-         sleep 0.3; \"$@\" delete --force prop; cat {2}",
+         for try in $(seq 600); do grep -q done {2} && break; sleep 0.1; done; \"$@\" delete --force prop; cat {2}",
         host.display(),
         bundle.path().display(),
         bundle.scratch.join("out").display(),

@@ -53,7 +53,7 @@ fn it_runs_joins_stops_and_removes_containers() {
          P run --rm $R -u 1000:5 -w /tmp -e A=b -h name --read-only --tmpfs /t --pids-limit 50 -v /usr:/v:ro box \
             sh -c 'exec 2>&1; id; pwd; echo $A; hostname; touch /x /v/x; touch /t/x && ls /t'; echo code $?\n\
          P run -d --name one $R box sh -c 'trap \"echo told; exit 4\" TERM; echo begun; while true; do sleep 0.1; done' >/dev/null\n\
-         for i in 1 2 3 4 5 6 7 8 9; do P logs one | grep -q begun && break; sleep 0.2; done\n\
+         for i in $(seq 300); do P logs one | grep -q begun && break; sleep 0.2; done\n\
          P exec one sh -c 'echo joined; exit 5'; echo code $?\n\
          P exec -u 1000 one id -u; P exec one nosuch 2>/dev/null; echo code $?\n\
          P pause one >/dev/null && P inspect -f '{{.State.Status}}' one && P unpause one >/dev/null\n\
