@@ -13,8 +13,12 @@
 //! | [`pack`] | a tree into a stream |
 //! | [`pack_union`] | a union that is not mounted into a stream |
 //! | [`unpack`] | a stream into a tree |
+//! | [`crew`] | the threads that a stream's small files are made by |
+//! | [`make`] | how one of them is made |
 //! | [`Owners`] | whose the files are on the other side |
 
+mod crew;
+mod make;
 mod pack;
 mod union;
 mod unpack;

@@ -59,6 +59,19 @@ fn stream(entries: &[(&str, EntryKind)]) -> Vec<u8> {
     out.finish().unwrap()
 }
 
+/// Files one after another, each with its own contents.
+fn files(names: impl Iterator<Item = (String, String)>) -> Vec<u8> {
+    let mut out = TarWriter::new(Vec::new());
+    for (name, contents) in names {
+        let (path, meta) = (name.into_bytes(), Meta { mode: 0o644, ..Meta::default() });
+        let size = contents.len() as u64;
+        let (kind, xattrs) = (EntryKind::File, Default::default());
+        let entry = Entry { path, kind, meta, xattrs, size, stored: size, sparse: None };
+        out.entry(&entry, contents.as_bytes()).unwrap();
+    }
+    out.finish().unwrap()
+}
+
 fn unpacked(stream: &[u8], place: &Place<'_>) -> Result<()> {
     unpack(stream, place, &Owners::Writers)
 }
@@ -149,6 +162,84 @@ fn files_and_directories_do_not_take_each_other_s_place() {
     assert_eq!(fs::read(place.join("file")).unwrap(), b"new");
     unpacked(&stream(&[(".", EntryKind::File)]), &Place::As(fd.as_fd(), b"called")).unwrap();
     assert_eq!(fs::read(place.join("called")).unwrap(), b"new");
+}
+
+#[test]
+fn what_is_made_by_several_threads_is_as_if_by_one() {
+    let scratch = Scratch::new("threads");
+    let (place, fd) = scratch.dir("place");
+    // A path that comes again by another spelling, large or small: the last one stays.
+    let long = "x".repeat(100_000);
+    let spelt = |round: usize| ["d/f", "./d/f", "d//./f"][round % 3];
+    let again = (0..2000).map(|round| {
+        let contents = if round % 5 == 0 { format!("{round}{long}") } else { round.to_string() };
+        (format!("{}{}", spelt(round), round % 7), contents)
+    });
+    unpacked(&files(again), &Place::Into(fd.as_fd())).unwrap();
+    for (name, last) in (0..7).map(|name| (name, (1993..2000).find(|round| round % 7 == name).unwrap())) {
+        let found = fs::read_to_string(place.join(format!("d/f{name}"))).unwrap();
+        assert_eq!(found.trim_end_matches('x'), last.to_string());
+        assert_eq!(found.len() > 1000, last % 5 == 0, "{last}");
+    }
+
+    // A link is one to the file before it, not to the one after.
+    let hard = |to: &str| EntryKind::HardLink(to.as_bytes().to_vec());
+    let names: Vec<[String; 3]> =
+        (0..500).map(|at| [format!("a{at}"), format!("b/b{at}"), format!("c{at}")]).collect();
+    let mut entries = Vec::new();
+    for [file, link, symlink] in &names {
+        entries.push((&**file, EntryKind::File));
+        entries.push((&**link, hard(file)));
+        entries.push((&**file, EntryKind::Symlink(b"elsewhere".to_vec())));
+        entries.push((&**symlink, EntryKind::Symlink(b"before".to_vec())));
+        entries.push((&**symlink, hard(link)));
+    }
+    unpacked(&stream(&entries), &Place::Into(fd.as_fd())).unwrap();
+    for [file, link, symlink] in &names {
+        assert_eq!(fs::read_link(place.join(file)).unwrap(), Path::new("elsewhere"));
+        assert_eq!(fs::read(place.join(link)).unwrap(), b"new");
+        assert_eq!(fs::metadata(place.join(symlink)).unwrap().nlink(), 2, "{symlink}");
+    }
+}
+
+#[test]
+fn a_thread_that_fails_is_the_reason_that_is_given() {
+    let scratch = Scratch::new("thread-fails");
+    let (place, fd) = scratch.dir("place");
+    fs::create_dir(place.join("f700")).unwrap();
+    let many = files((0..5000).map(|at| (format!("f{at}"), String::from("some"))));
+    let failure = unpacked(&many, &Place::Into(fd.as_fd())).unwrap_err();
+    assert_eq!(failure.message(), "cannot overwrite directory \"f700\" with non-directory \"f700\"");
+    assert!(!place.join("f4999").exists(), "nobody goes on for long");
+    // A link to what was not made is no reason of its own.
+    let hard = EntryKind::HardLink(b"f700".to_vec());
+    let failure = unpacked(&stream(&[("f700", EntryKind::File), ("link", hard)]), &Place::Into(fd.as_fd()));
+    assert!(failure.unwrap_err().message().starts_with("cannot overwrite directory"));
+}
+
+#[test]
+fn directories_become_what_they_are_to_be_when_all_is_in_them() {
+    let scratch = Scratch::new("thread-dirs");
+    let (from, _) = scratch.dir("top/from");
+    let (_, top) = scratch.dir("top");
+    for dir in 0..50 {
+        let dir = from.join(format!("d{dir}"));
+        fs::create_dir(&dir).unwrap();
+        for file in 0..20 {
+            fs::write(dir.join(format!("f{file}")), "some").unwrap();
+        }
+        fs::set_permissions(&dir, PermissionsExt::from_mode(0o555)).unwrap();
+        let then = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+        fs::File::open(&dir).unwrap().set_modified(then).unwrap();
+    }
+    let (to, place) = scratch.dir("to");
+    unpacked(&packed(&top, "from", &Owners::Writers), &Place::Into(place.as_fd())).unwrap();
+    for dir in 0..50 {
+        let dir = to.join(format!("d{dir}"));
+        let stat = fs::metadata(&dir).unwrap();
+        assert_eq!((stat.mode() & 0o7777, stat.mtime()), (0o555, 1_000_000_000));
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 20);
+    }
 }
 
 #[test]

@@ -324,6 +324,20 @@ fn a_container_that_swaps_its_files_gets_nothing_of_the_host() {
 }
 
 #[test]
+fn a_full_disk_is_said() {
+    let Some(world) = World::new("cp-full") else { return };
+    world.runs("small", &["--tmpfs", "/small:size=1m"]);
+    for file in 0..100 {
+        world.write(&format!("from/f{file}"), &"x".repeat(30_000));
+    }
+    let failure = world.fails(&["cp", &world.path("from/."), "small:/small"]);
+    assert!(failure.starts_with("runion: cannot write ./f"), "{failure}");
+    assert!(failure.contains("No space left on device"), "{failure}");
+    assert_eq!(failure.lines().count(), 1, "{failure}");
+    world.says(&["cp", &world.path("from/f1"), "small:/tmp/still"]);
+}
+
+#[test]
 fn a_copy_that_is_killed_leaves_a_container_that_starts() {
     let Some(world) = World::new("cp-killed") else { return };
     world.makes("create", &["--name", "rest", "-v", "vol:/data", "box", "sh", "-c", "ls /data/sub"]);
