@@ -1,4 +1,8 @@
 //! One file of an image, without a mount.
+//!
+//! What is read tells how many ids a container gets, and no more: nobody runs it
+//! or is who it says. It is compared with no digest; the container's own root is,
+//! where that is asked for.
 
 use std::fs::File;
 use std::io::Read;

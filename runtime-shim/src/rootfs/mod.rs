@@ -76,6 +76,11 @@ impl Rootfs {
         Ok(Rootfs { root, path, _image: image })
     }
 
+    /// Whether data is compared with what the image says of it.
+    pub fn verifies(container: &Container, record: &Record) -> Result<bool> {
+        Ok(Source::of(container, record)?.verity != Verity::Off)
+    }
+
     /// The root itself.
     pub fn root(&self) -> rustix::fd::BorrowedFd<'_> {
         self.root.as_fd()

@@ -97,6 +97,10 @@ fn data_is_verified_where_it_is_asked_for() {
     world.says(&["commit", "base", "two"]);
     let id = layerstore::object::ObjectId::of(&[0; 5000]);
     let object = world.store().join("objects").join(id.path());
+    // Whole, and not sealed: the kernel's overlay would not read it.
+    world.makes("create", &["--name", "whole", "--storage-opt", "verity=on", "two", "true"]);
+    world.says(&["cp", "whole:/large", &world.path("large")]);
+    assert_eq!(fs::read(world.path("large")).unwrap(), [0; 5000]);
     fs::remove_file(&object).unwrap();
     fs::write(&object, [1; 5000]).unwrap();
     let line = "wc -c < /large; cat /large > /dev/null 2>&1 || echo damaged";
@@ -107,6 +111,7 @@ fn data_is_verified_where_it_is_asked_for() {
     }
     assert_eq!(run(&["--storage-opt", "verity=on"]), "damaged\n");
     world.makes("create", &["--name", "asked", "--storage-opt", "verity=on", "two", "true"]);
+    world.fails(&["cp", "whole:/large", &world.path("damaged")]);
     let said = world.fails(&["export", "asked"]);
     assert!(said.contains(&id.path()), "{said}");
     let fails = |options: &[&str]| {
