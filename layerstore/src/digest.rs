@@ -59,7 +59,7 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Digest> {
         text.strip_prefix("sha256:").and_then(Digest::from_hex).ok_or_else(|| {
-            Error::new(Kind::Invalid, format!("{text:?} is no digest"))
+            Error::new(Kind::Invalid, format!("{text:?} is no digest of SHA-256"))
                 .hint("a digest is \"sha256:\" and 64 lower-case hexadecimal digits")
         })
     }

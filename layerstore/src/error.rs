@@ -81,12 +81,21 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// What helps where a disk is full, whichever it is.
+const NO_ROOM: &str = "make room there; in the store `runion prune` removes what no image needs";
+
 impl From<std::io::Error> for Error {
     /// An error of ours that went through a reader or a writer comes back as it was.
     fn from(error: std::io::Error) -> Error {
         match error.downcast::<Error>() {
             Ok(ours) => ours,
-            Err(error) => Error::new(kind_of(&error), plain(&error)),
+            Err(error) => {
+                let ours = Error::new(kind_of(&error), plain(&error));
+                match error.kind() {
+                    std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ours.hint(NO_ROOM),
+                    _ => ours,
+                }
+            }
         }
     }
 }

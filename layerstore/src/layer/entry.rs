@@ -302,8 +302,7 @@ impl<R: Read> Parser<R> {
                     self.entries += 1;
                     Limits::check("entries", self.limits.entries, self.entries)?;
                     let path = extensions.path(&header);
-                    let named =
-                        |error: Error| error.context(format_args!("{:?}", String::from_utf8_lossy(&path)));
+                    let named = |error: Error| error.context(shown(&path));
                     return self.finish_entry(&header, extensions, &path).map(Some).map_err(named);
                 }
             }
@@ -504,4 +503,15 @@ fn padding_after(len: u64) -> u64 {
 
 fn invalid(reason: impl Into<String>) -> Error {
     Error::new(Kind::Invalid, reason)
+}
+
+/// A path for people: of a long one its two ends.
+fn shown(path: &[u8]) -> String {
+    const END: usize = 80;
+    match (path.get(..END), path.len().checked_sub(END).and_then(|at| path.get(at..))) {
+        (Some(head), Some(tail)) if path.len() > 4 * END => {
+            format!("{:?}…{:?}", String::from_utf8_lossy(head), String::from_utf8_lossy(tail))
+        }
+        _ => format!("{:?}", String::from_utf8_lossy(path)),
+    }
 }

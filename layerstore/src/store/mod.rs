@@ -60,13 +60,27 @@ impl Store {
     ///
     /// # Errors
     /// A sentence that names the directory; a store of another format is left
-    /// alone.
+    /// alone, and so is a directory of something else.
     pub fn open(root: impl Into<PathBuf>) -> Result<Store> {
-        let root = root.into();
+        Store::open_or_make(root.into()).map_err(|error| match error.kind() {
+            Kind::Denied => {
+                error.hint("name a store that you may write: runion --root DIR, or RUNION_ROOT=DIR")
+            }
+            _ => error,
+        })
+    }
+
+    fn open_or_make(root: PathBuf) -> Result<Store> {
         let opening = || format!("open the store {}", root.display());
         // Objects are readable for all who reach them, and an image may hold secrets.
         let mut private = std::fs::DirBuilder::new();
         private.recursive(true).mode(0o700).create(&root).context(opening)?;
+        if is_something_else(&root).context(opening)? {
+            let message = format!("{} has files in it, and none of a store", root.display());
+            return Err(
+                Error::new(Kind::Invalid, message).hint("name an empty directory, or one that is not there")
+            );
+        }
         let pool = Pool::open(&root).context(opening)?;
         for dir in ["layers", "images", "blobs/sha256", "indexes"] {
             std::fs::create_dir_all(root.join(dir)).context(opening)?;
@@ -134,4 +148,15 @@ impl Store {
     fn collect_if_possible(&self) {
         self.try_collect().map(drop).unwrap_or_default();
     }
+}
+
+/// Whether there is something in a directory and it is no store. What others make
+/// of it at the moment begins with `objects`.
+fn is_something_else(root: &Path) -> Result<bool> {
+    for entry in std::fs::read_dir(root)? {
+        if entry?.file_name() != "lost+found" {
+            return Ok(!["objects", "version"].iter().any(|name| root.join(name).exists()));
+        }
+    }
+    Ok(false)
 }

@@ -171,3 +171,19 @@ fn stores_of_other_formats() {
     std::fs::remove_file(root.join("version")).unwrap();
     load_both(&Store::open(&root).unwrap());
 }
+
+/// A directory that somebody has for something else stays as it is.
+#[test]
+fn no_store_is_made_among_other_files() {
+    let scratch = Scratch::new();
+    let root = scratch.join("home");
+    std::fs::create_dir_all(root.join("lost+found")).unwrap();
+    drop(Store::open(&root).unwrap());
+    let other = scratch.join("other");
+    std::fs::create_dir(&other).unwrap();
+    std::fs::write(other.join("letter"), "").unwrap();
+    let error = Store::open(&other).err().unwrap();
+    assert!(error.message().ends_with("other has files in it, and none of a store"), "{error}");
+    assert_eq!(files_of(&other).len(), 1);
+    assert_eq!(std::fs::read_dir(&other).unwrap().count(), 1);
+}

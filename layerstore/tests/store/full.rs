@@ -84,6 +84,7 @@ fn failures(action: Action, at: &Path, limit: impl Fn(&StatVfs, u64) -> String) 
         let is_named = error.message().contains(root.to_str().unwrap());
         assert!(is_named && error.message().contains("No space left"), "{limit}: {error}");
         assert_eq!(error.kind(), Kind::System, "{limit}: {error}");
+        assert!(error.remedy().is_some_and(|hint| hint.contains("make room")), "{limit}: {error}");
         // On the full disk still.
         assert_old_or_new(&store, &before, &action.after());
         assert_clean(&store);

@@ -144,6 +144,9 @@ fn limits_have_names() {
         let named = error.message().contains(&format!("limit `{name}` allows"));
         assert!(error.kind() == Kind::Limit && named, "{name}: {error}");
     }
+    let long = extension(b'x', &pax_record("path", &"d/".repeat(2500)));
+    let error = Store::new().unpack(&[long, tar(&["file"])].concat(), &defaults).map(|_| ()).unwrap_err();
+    assert!(error.message().contains("5000 of 4096") && error.message().len() < 400, "{error}");
     Store::new().unpack(&archive, &defaults).unwrap();
     let store = Store::new();
     let limits = Limits { depth: 20, ..defaults };
