@@ -2,6 +2,7 @@
 //! Debian's docker-registry.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -189,4 +190,60 @@ fn a_login_is_remembered_until_it_is_forgotten() {
     registry.said("two", &["pull", &name]);
     assert!(registry.said("one", &["logout", &registry.host]).starts_with("Removing login credentials for"));
     registry.refused("two", &["pull", &name]);
+}
+
+/// A server that offers docker's search of old, and nothing else.
+fn searched(arguments: &[&str]) -> Output {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let server = std::thread::spawn(move || {
+        let results = r#"{"results": [
+            {"name": "nginx", "description": "the server", "star_count": 900, "is_official": true},
+            {"name": "someone/nginx", "description": "", "star_count": 3}
+        ]}"#;
+        // Whether it is a registry is asked first.
+        loop {
+            let mut stream = listener.accept().unwrap().0;
+            stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            let mut request = [0; 4096];
+            let read = stream.read(&mut request).unwrap();
+            let request = String::from_utf8_lossy(&request[..read]).into_owned();
+            let is_search = request.starts_with("GET /v1/search");
+            let body = if is_search { results } else { "{}" };
+            let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}", body.len());
+            // Who has gone wants no answer.
+            stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).ok();
+            if is_search || request == "x" {
+                return request;
+            }
+        }
+    });
+    let scratch = Scratch::new("remote-search");
+    let mut command = Command::new(runion());
+    command.args(["search", "--format", "{{.Name}} {{.StarCount}}{{.IsOfficial}}"]).args(arguments);
+    let output = command.arg(format!("{host}/nginx")).env("HOME", scratch.path()).output().unwrap();
+    if !output.status.success() {
+        TcpStream::connect(&host).unwrap().write_all(b"x").unwrap();
+    }
+    let request = server.join().unwrap();
+    assert!(!output.status.success() || request.starts_with("GET /v1/search?q=nginx&n=25 "), "{request}");
+    output
+}
+
+#[test]
+fn what_is_found_is_filtered() {
+    let names = |arguments: &[&str]| String::from_utf8(searched(arguments).stdout).unwrap();
+    assert_eq!(names(&[]), "nginx 900[OK]\nsomeone/nginx 3\n");
+    assert_eq!(names(&["--filter", "stars=100"]), "nginx 900[OK]\n");
+    assert_eq!(names(&["--filter", "is-official=false"]), "someone/nginx 3\n");
+    assert_eq!(names(&["--filter", "stars=3", "-f", "is-official=true"]), "nginx 900[OK]\n");
+    for wrong in ["stars", "stars=many", "is-official=perhaps", "colour=red"] {
+        let output = searched(&["--filter", wrong]);
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(
+            said,
+            format!("runion: invalid filter '{wrong}'\nhint: there are stars=N, is-official=true|false\n")
+        );
+    }
 }

@@ -12,6 +12,11 @@ use crate::failure::{Context, Failure, Result};
 use crate::output;
 
 /// Prove who you are to a registry, and remember it where docker and podman do
+///
+/// REGISTRY_AUTH_FILE names the file, or DOCKER_CONFIG docker's directory. Whom a
+/// registry's certificate is by, if nobody here knows them, is told by a file
+/// ca.crt in /etc/docker/certs.d/HOST:PORT, /etc/containers/certs.d/HOST:PORT or
+/// ~/.config/containers/certs.d/HOST:PORT.
 #[derive(Args)]
 pub struct Login {
     /// The registry [default: docker.io]

@@ -2,14 +2,18 @@
 
 use clap::Args;
 use layerstore::reference::{DEFAULT_REGISTRY, parse_registry};
+use layerstore::registry::SearchResult;
 use serde_json::json;
 
 use super::Access;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::output::{Format, shortened};
 
 /// Search a registry for repositories, where it offers that
 #[derive(Args)]
+#[command(
+    after_help = "Fields of --format: .Name .Description .StarCount .IsOfficial\nFilters: stars=N, is-official=true|false"
+)]
 pub struct Search {
     /// Words, after a registry where it is not docker.io: REGISTRY/WORDS
     #[arg(value_name = "TERM")]
@@ -18,6 +22,10 @@ pub struct Search {
     /// At most so many
     #[arg(long, default_value_t = 25, value_name = "N")]
     limit: u32,
+
+    /// Show only repositories of which this is true
+    #[arg(long, short, value_name = "FILTER")]
+    filter: Vec<String>,
 
     /// Show descriptions whole
     #[arg(long)]
@@ -43,7 +51,9 @@ impl Search {
             }
             _ => (DEFAULT_REGISTRY.to_owned(), self.term.as_str()),
         };
-        let found = self.access.client(&registry)?.search(&registry, words, self.limit)?;
+        let filters = self.filter.iter().map(|text| Filter::parse(text)).collect::<Result<Vec<_>>>()?;
+        let mut found = self.access.client(&registry)?.search(&registry, words, self.limit)?;
+        found.retain(|found| filters.iter().all(|filter| filter.fits(found)));
         let ok = |is: bool| if is { "[OK]" } else { "" };
         let rows: Vec<_> = found
             .iter()
@@ -69,5 +79,35 @@ impl Search {
         ];
         Format::parse(self.format.as_deref(), own)?.print(&headers, &rows)?;
         Ok(0)
+    }
+}
+
+/// A condition of `--filter`.
+enum Filter {
+    /// So many people like it at least.
+    Stars(u64),
+    /// Whether the registry's operator keeps it.
+    Official(bool),
+}
+
+impl Filter {
+    fn parse(text: &str) -> Result<Filter> {
+        let invalid = || {
+            Failure::failed(format!("invalid filter '{text}'"))
+                .hint("there are stars=N, is-official=true|false")
+        };
+        match text.split_once('=').ok_or_else(invalid)? {
+            ("stars", least) => Ok(Filter::Stars(least.parse().map_err(|_| invalid())?)),
+            ("is-official", "true" | "1") => Ok(Filter::Official(true)),
+            ("is-official", "false" | "0") => Ok(Filter::Official(false)),
+            _ => Err(invalid()),
+        }
+    }
+
+    fn fits(&self, found: &SearchResult) -> bool {
+        match self {
+            Filter::Stars(least) => found.star_count >= *least,
+            Filter::Official(wanted) => found.is_official == *wanted,
+        }
     }
 }
