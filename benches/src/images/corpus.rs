@@ -43,11 +43,11 @@ impl Size {
         }
     }
 
-    /// Images in the list.
-    pub fn many(self) -> usize {
+    /// Images in a short list and in a long one.
+    pub fn listed(self) -> (usize, usize) {
         match self {
-            Size::Quick => 20,
-            Size::Full => 1_000,
+            Size::Quick => (20, 40),
+            Size::Full => (200, 1_000),
         }
     }
 
@@ -287,12 +287,11 @@ impl Corpus {
         [whole, upper, work].iter().try_for_each(|dir| remove(dir))
     }
 
-    /// An archive of many images of one small layer, and their number.
+    /// An archive of so many images of one small layer.
     ///
     /// # Errors
     /// What keeps it from being made.
-    pub fn many(&self) -> io::Result<PathBuf> {
-        let count = self.size.many();
+    pub fn many(&self, count: usize) -> io::Result<PathBuf> {
         let (tree, layer) = (self.dir.join("many"), self.dir.join("many.layer"));
         fs::create_dir_all(&tree)?;
         fs::write(tree.join("file"), "content\n")?;

@@ -1,6 +1,7 @@
 //! Images into stores and out of them, and the list of those that are there.
 
 use std::io;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::client::{Client, Store};
@@ -16,6 +17,10 @@ use crate::stage::unsupported;
 const LISTS: u32 = 5;
 /// After so long it is not asked for once more.
 const ENOUGH: Duration = Duration::from_secs(10);
+/// Who has not told the list after so many seconds is not waited for.
+const PATIENCE: u64 = 120;
+/// timeout(1)'s code for that.
+const TIMED_OUT: i32 = 124;
 /// What the image is called on registries.
 const REMOTE: &str = "bench/one:1";
 
@@ -89,15 +94,32 @@ pub fn push(scene: &mut Scene, client: Client) -> io::Result<Vec<Figure>> {
     Ok(figures)
 }
 
+/// The list of some images.
+///
+/// # Errors
+/// What the program says; that it does not answer.
+pub fn images_some(scene: &mut Scene, client: Client) -> io::Result<Vec<Figure>> {
+    let (some, _) = scene.plan.size.listed();
+    images(scene, client, some)
+}
+
 /// The list of many images.
 ///
 /// # Errors
-/// What the program says.
-pub fn images(scene: &mut Scene, client: Client) -> io::Result<Vec<Figure>> {
-    let archive = scene.corpus.many()?;
+/// As [`images_some`].
+pub fn images_many(scene: &mut Scene, client: Client) -> io::Result<Vec<Figure>> {
+    let (_, many) = scene.plan.size.listed();
+    images(scene, client, many)
+}
+
+fn images(scene: &mut Scene, client: Client, expected: usize) -> io::Result<Vec<Figure>> {
+    let archive = scene.corpus.many(expected)?;
     let store = scene.loaded(client, archive, &[])?;
-    let listed = store.command().args(["images", "-q"]).output()?;
-    let (count, expected) = (listed.stdout.split(|byte| *byte == b'\n').count() - 1, scene.plan.size.many());
+    let listed = bounded(store.command().args(["images", "-q"])).output()?;
+    if listed.status.code() == Some(TIMED_OUT) {
+        return Err(io::Error::other(format!("{expected} images are not listed within {PATIENCE} seconds")));
+    }
+    let count = listed.stdout.split(|byte| *byte == b'\n').count() - 1;
     if count != expected {
         return Err(io::Error::other(format!("{count} images in the place of {expected}")));
     }
@@ -109,6 +131,22 @@ pub fn images(scene: &mut Scene, client: Client) -> io::Result<Vec<Figure>> {
     }
     let each = started.elapsed() / lists;
     Ok(vec![figure("each list", Unit::SecondsEach, each.as_secs_f64())])
+}
+
+/// The same command, ended after [`PATIENCE`].
+fn bounded(command: &Command) -> Command {
+    let mut bounded = Command::new("timeout");
+    bounded
+        .args(["--kill-after=5", &PATIENCE.to_string()])
+        .arg(command.get_program())
+        .args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => bounded.env(name, value),
+            None => bounded.env_remove(name),
+        };
+    }
+    bounded
 }
 
 fn holder(scene: &mut Scene, client: Client) -> io::Result<Store> {
