@@ -395,6 +395,8 @@ impl<'a> Input<'a> {
         let column = text.get(..at).unwrap_or_default().chars().count();
         let message = if text.len() > SHOWN_LIMIT {
             format!("invalid {what} of {} bytes: {wrong}, at character {}", text.len(), column + 1)
+        } else if text.is_empty() {
+            format!("invalid {what} \"\": {wrong}")
         } else if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
             format!("invalid {what} {text:?}: {wrong}\n  {text}\n  {:column$}^", "")
         } else {

@@ -8,7 +8,8 @@ use layerstore::tree::{Content, Node, NodeId, ROOT, Tree};
 
 use super::find;
 use crate::cli::container;
-use crate::failure::Result;
+use crate::container::Containers;
+use crate::failure::{Failure, Result};
 use crate::output;
 
 /// Show what a container changed about its image, or one image about another: A for added, C for
@@ -32,6 +33,11 @@ impl Diff {
     /// Prints the changes.
     pub fn run(self, store: &Store) -> Result<u8> {
         let Some(after) = &self.after else {
+            let container = Containers::open(store.root())?.present(&self.before)?;
+            if container.is_none() && find::present(store, &self.before).is_ok_and(|image| image.is_some()) {
+                return Err(Failure::as_docker(format!("No such container: {}", self.before))
+                    .hint(format!("an image is compared with another: runion diff {} IMAGE", self.before)));
+            }
             return container::changes::print(store, &self.before);
         };
         let (before, after) = (find::image(store, &self.before)?, find::image(store, after)?);

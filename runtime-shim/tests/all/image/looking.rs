@@ -139,6 +139,11 @@ fn diff_tells_what_changed() {
     );
     take("four");
     assert_eq!(store.ok(&["diff", "three", "four"]), "C /made\nC /made/deep\nC /made/deep/f\n");
+    assert_eq!(
+        store.fails(1, &["diff", "one"]),
+        "Error: No such container: one\nhint: an image is compared with another: runion diff one IMAGE\n"
+    );
+    assert_eq!(store.fails(1, &["diff", "nothing"]), "Error: No such container: nothing\n");
     assert_eq!(store.fails(1, &["diff", "one", "nothing"]), "Error: No such image: nothing:latest\n");
 }
 
