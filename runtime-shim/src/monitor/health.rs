@@ -46,7 +46,7 @@ pub fn watch(
         return Ok(None);
     };
     let watch = Watch { container, how, pid, cgroup, started, words };
-    Servant::start(|| watch.go_on()).map(Some)
+    Servant::start(container, || watch.go_on()).map(Some)
 }
 
 struct Watch<'a> {

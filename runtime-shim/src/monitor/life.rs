@@ -14,12 +14,12 @@ use super::networking::{self, Attached, Ground};
 use super::protocol::{Packet, send_packet};
 use super::pump::Pump;
 use super::servant::Servant;
-use super::{Answer, address, health, launching};
+use super::{Answer, address, health, launching, words};
 use crate::cgroup::Group;
 use crate::container::health::Health;
 use crate::container::{Container, Lifetime, Locked, Record, RestartPolicy, Status, absent_is_fine};
 use crate::events;
-use crate::failure::{Context, Failure, Result, say};
+use crate::failure::{Context, Failure, Result};
 use crate::network::{Reserved, Settling};
 use crate::output::time;
 use crate::rootfs::Rootfs;
@@ -31,8 +31,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A container that ran so long is well: its next pause is the first again.
 const WELL: Duration = Duration::from_secs(10);
-/// The monitor's own words are kept in a file of so many bytes, and the one before.
-const LONGEST_WORDS: u64 = 64 << 10;
 /// How long the root's server may take to end once nobody uses it any more.
 const SERVER_GRACE: Duration = Duration::from_secs(30);
 
@@ -148,7 +146,7 @@ impl Life<'_> {
             }
         };
         locked.unlock()?;
-        self.take_leave();
+        words::to_file(self.container);
         Answer::Started.send(answer);
         let Ended { code, clients, settling } = self.until_the_end(&rootfs, running)?;
         self.finish(rootfs)?;
@@ -159,24 +157,6 @@ impl Life<'_> {
         }
         drop(settling);
         Ok(code)
-    }
-
-    /// Lets go of whoever started it: from here on there is a file for words. Where there
-    /// cannot be one, the container runs all the same.
-    fn take_leave(&self) {
-        let path = self.container.dir().join("monitor.log");
-        // It tells of the last start at least, and does not grow from one to the next.
-        let turned = match std::fs::metadata(&path).is_ok_and(|file| file.len() > LONGEST_WORDS) {
-            true => std::fs::rename(&path, path.with_extension("log.1")),
-            false => Ok(()),
-        };
-        let file = File::options().create(true).append(true).open(&path);
-        let opened = file.and_then(|file| Ok(rustix::stdio::dup2_stderr(&file)?));
-        for (done, what) in [(turned, "turn over"), (opened, "open")] {
-            if let Err(error) = done {
-                say(&format!("runion: WARNING: cannot {what} {}: {error}", path.display()));
-            }
-        }
     }
 
     fn first_start(
@@ -294,7 +274,7 @@ impl Life<'_> {
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
             let locked = self.container.lock()?;
-            self.take_leave();
+            words::to_file(self.container);
             running = match self.start(&locked, rootfs, reserved, None) {
                 Ok(running) => running,
                 Err(failure) => {

@@ -12,6 +12,7 @@
 //! | [`health`] | whether it is well: a process that has it checked, beside this one |
 //! | [`log`] | what it printed |
 //! | [`protocol`] | words with those attached |
+//! | [`words`] | where it says what goes wrong |
 
 mod health;
 mod launching;
@@ -23,6 +24,7 @@ pub mod protocol;
 mod pump;
 mod servant;
 mod stdio;
+mod words;
 
 pub use networking::{FILES as NETWORK_FILES, file as network_file, publish, where_bridges_are};
 pub use pump::{Held, Pump};

@@ -131,7 +131,7 @@ pub fn attach(
     }
     let mut servants = Vec::new();
     if !attached.relays.is_empty() {
-        servants.push(pass_on(attached.relays)?);
+        servants.push(pass_on(container, attached.relays)?);
     }
     match write_files(container, record, &attached.endpoints)? {
         Asks::Servers => {}
@@ -140,7 +140,7 @@ pub fn attach(
                 Ground::Held(_) => network::holder::dns_wish(&wish(record)?),
                 Ground::Root | Ground::Nowhere => wish(record)?,
             };
-            servants.push(serve_names(networks, record, wish, namespace)?);
+            servants.push(serve_names(container, networks, wish, namespace)?);
         }
     }
     let reserved = Reserved { ports: attached.ports, sockets: attached.reserved };
@@ -202,22 +202,22 @@ fn extra_hosts(record: &Record, endpoints: &[Endpoint]) -> Result<Vec<(String, I
 
 /// Has a process of its own answer the container's questions for names.
 fn serve_names(
+    container: &Container,
     networks: Networks,
-    record: &Record,
     wish: DnsWish,
     namespace: BorrowedFd<'_>,
 ) -> Result<Servant> {
     let sockets = dns::bind(namespace)?;
-    let resolver = dns::Resolver { networks, container: record.id.clone(), wish };
-    Servant::start(move || {
+    let resolver = dns::Resolver { networks, container: container.id().to_owned(), wish };
+    Servant::start(container, move || {
         keep_only(&sockets.fds())?;
         dns::serve(&sockets, &resolver)
     })
 }
 
 /// Has a process of its own pass on what no filter can.
-fn pass_on(relays: Vec<Relay>) -> Result<Servant> {
-    Servant::start(move || {
+fn pass_on(container: &Container, relays: Vec<Relay>) -> Result<Servant> {
+    Servant::start(container, move || {
         let sockets: Vec<BorrowedFd<'_>> = relays.iter().map(|relay| relay.socket.as_fd()).collect();
         keep_only(&sockets)?;
         relays.into_iter().try_for_each(Relay::start)?;

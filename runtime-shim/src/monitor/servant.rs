@@ -4,6 +4,8 @@ use std::os::fd::BorrowedFd;
 
 use rustix::process::{Pid, Signal, WaitOptions, set_parent_process_death_signal, waitpid};
 
+use super::words;
+use crate::container::Container;
 use crate::failure::{Context, OURS, Result, say};
 use crate::sys::{self, Namespaces, Side};
 
@@ -11,12 +13,14 @@ use crate::sys::{self, Namespaces, Side};
 pub struct Servant(Pid);
 
 impl Servant {
-    /// Makes one for some work that does not end; it dies with its maker.
-    pub fn start(work: impl FnOnce() -> Result<()>) -> Result<Servant> {
+    /// Makes one for some work that does not end; it dies with its maker, and what it has
+    /// to say goes where its maker's words go.
+    pub fn start(container: &Container, work: impl FnOnce() -> Result<()>) -> Result<Servant> {
         let context = || "cannot make a servant".to_owned();
         match sys::clone(Namespaces::NONE).context(context)? {
             Side::Parent(pid) => Ok(Servant(pid)),
             Side::Child => {
+                words::to_file(container);
                 let tied = set_parent_process_death_signal(Some(Signal::KILL)).context(context);
                 if let Err(failure) = tied.and_then(|()| work()) {
                     say(&failure.to_string());

@@ -221,3 +221,17 @@ fn terminals_are_the_containers_own() {
     assert_eq!(output.status.code(), Some(5), "{said}");
     assert!(said.contains("/dev/pts/0"), "{said}");
 }
+
+/// What waits for the end of stderr, as `$(… 2>&1)` does, does not wait for a container.
+#[test]
+fn who_starts_a_container_is_let_go_by_all_that_serves_it() {
+    let Some(world) = World::new("life-stderr") else { return };
+    world.says(&["network", "create", "net"]);
+    let options = ["--network", "net", "-p", "127.0.0.1:8080:80", "--health-cmd", "true"];
+    let words = [&["run", "-d", "--name", "one"], &options[..], &["box", "sleep", "60"]].concat();
+    let began = std::time::Instant::now();
+    let output = world.command(&words).output().unwrap();
+    assert!(output.status.success(), "{}", crate::setup::stderr(&output));
+    assert!(began.elapsed().as_secs() < 50, "not as long as it runs");
+    assert_eq!(world.field("one", "{{.State.Status}}"), "running");
+}

@@ -6,7 +6,6 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::setup::{Scratch, can_mount, runion, stderr, stdout};
@@ -99,15 +98,10 @@ impl World {
         self.scratch.join("store")
     }
 
-    /// What a command did. A monitor keeps its starter's stderr: what it says goes
-    /// to a file, so that nobody waits for the end of that.
+    /// What a command did. Nothing that it leaves behind keeps its stdout or its stderr:
+    /// else this waits for that.
     pub fn output(&self, arguments: &[&str]) -> Output {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let said = self.scratch.join(&format!("stderr.{}", COUNT.fetch_add(1, Ordering::Relaxed)));
-        let mut output = self.command(arguments).stderr(fs::File::create(&said).unwrap()).output().unwrap();
-        output.stderr = fs::read(&said).unwrap();
-        fs::remove_file(&said).unwrap();
-        output
+        self.command(arguments).output().unwrap()
     }
 
     /// What a command prints; it must succeed.
