@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::container::Record;
+use crate::failure::Result;
 
 pub use journal::Reader;
 
@@ -75,6 +76,13 @@ pub struct Actor {
     /// Words about it.
     #[serde(rename = "Attributes")]
     pub attributes: BTreeMap<String, String>,
+}
+
+/// How a container ended last, by what was told.
+pub fn exit_code(store: &Path, id: &str) -> Result<Option<i32>> {
+    let told = Reader::open(store)?.read()?;
+    let mut ends = told.iter().filter(|event| event.action == "die" && event.actor.id == id);
+    Ok(ends.next_back().and_then(|event| event.actor.attributes.get("exitCode")?.parse().ok()))
 }
 
 /// Words about an event.

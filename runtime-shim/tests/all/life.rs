@@ -222,6 +222,25 @@ fn terminals_are_the_containers_own() {
     assert!(said.contains("/dev/pts/0"), "{said}");
 }
 
+#[test]
+fn an_exit_code_outlives_a_container_that_is_removed_with_its_end() {
+    let Some(world) = World::new("life-wait") else { return };
+    let line = "trap 'exit 4' TERM; echo ready; while :; do sleep 0.1; done";
+    world.makes("run", &["-d", "--rm", "--name", "one", "box", "sh", "-c", line]);
+    until("it is ready", || world.says(&["logs", "one"]) == "ready\n");
+    let mut wait = world.command(&["wait", "one"]).stdout(Stdio::piped()).spawn().unwrap();
+    let pid = wait.id().to_string();
+    until("it sleeps on the container's lock", || {
+        let locks = fs::read_to_string("/proc/locks").unwrap();
+        locks.lines().any(|line| line.contains("->") && line.split(' ').any(|word| word == pid))
+    });
+    world.says(&["kill", "-s", "TERM", "one"]);
+    let mut told = String::new();
+    wait.stdout.take().unwrap().read_to_string(&mut told).unwrap();
+    assert!(wait.wait().unwrap().success());
+    assert_eq!(told, "4\n");
+}
+
 /// What waits for the end of stderr, as `$(… 2>&1)` does, does not wait for a container.
 #[test]
 fn who_starts_a_container_is_let_go_by_all_that_serves_it() {

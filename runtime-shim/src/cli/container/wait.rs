@@ -4,8 +4,8 @@ use clap::Args;
 use layerstore::store::Store;
 
 use super::find;
-use crate::failure::Result;
-use crate::{output, settle};
+use crate::failure::{Failure, Result};
+use crate::{events, output, settle};
 
 /// Wait until containers have ended, and print their exit codes
 #[derive(Args)]
@@ -35,6 +35,10 @@ fn wait(store: &Store, text: &str) -> Result<i32> {
         return Ok(record.state.exit_code);
     }
     container.await_end()?;
-    // One that is removed with its end takes its exit code along.
-    Ok(settle::read(&container).map_or(0, |record| record.state.exit_code))
+    match settle::read(&container) {
+        Ok(record) => Ok(record.state.exit_code),
+        // It was removed with its end; that was told.
+        Err(_gone) => events::exit_code(store.root(), &record.id)?
+            .ok_or_else(|| Failure::as_docker(format!("No such container: {text}"))),
+    }
 }
