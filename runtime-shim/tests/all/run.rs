@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::process::Stdio;
 
-use crate::setup::runion;
+use crate::setup::{runion, stderr};
 use crate::world::World;
 
 #[test]
@@ -190,6 +190,18 @@ fn streams_are_the_callers_where_they_are_asked_for() {
     assert_eq!(world.run_says(&["--env-file", file, "box", "sh", "-c", "echo $ONE $TWO"]), "1 a b\n");
 }
 
+#[test]
+fn an_init_tells_nothing_of_its_caller() {
+    let Some(world) = World::new("run-init") else { return };
+    let look = "cat /proc/1/environ; echo; cat /proc/1/cmdline";
+    let options =
+        ["run", "--rm", "--network", "none", "--init", "--cap-add", "SYS_PTRACE", "box", "sh", "-c", look];
+    let output = world.command(&options).env("OF_THE_HOST", "a secret").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(said.trim_matches(['\0', '\n']), "runion init", "and no variable");
+}
+
 /// In a chroot to a mere directory nothing can be made private.
 #[test]
 fn a_root_that_cannot_be_left_is_named_with_a_remedy() {
@@ -200,8 +212,8 @@ fn a_root_that_cannot_be_left_is_named_with_a_remedy() {
         exec chroot bare \"$2\" --root \"$1/store\" run --rm --network none box true";
     let mut inside = world.in_namespace("unshare");
     inside.args(["--mount", "--propagation", "private", "sh", "-ec", script, "sh"]);
-    let output = inside.arg(world.scratch.path()).arg(crate::setup::runion()).output().unwrap();
-    let said = crate::setup::stderr(&output);
+    let output = inside.arg(world.scratch.path()).arg(runion()).output().unwrap();
+    let said = stderr(&output);
     assert_eq!(output.status.code(), Some(125), "{said}");
     for words in ["cannot make the mounts private", "hint: ", "mount --bind DIR DIR before chroot DIR"] {
         assert!(said.contains(words), "{said}");
