@@ -433,6 +433,9 @@ impl Config {
 }
 
 impl Status {
+    /// Docker's words; nothing is dead here.
+    pub const WORDS: [&str; 7] = ["created", "running", "paused", "restarting", "exited", "removing", "dead"];
+
     /// Whether it has processes, or will in a moment.
     pub fn is_up(self) -> bool {
         matches!(self, Status::Running | Status::Paused | Status::Restarting)

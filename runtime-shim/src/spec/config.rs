@@ -36,7 +36,7 @@ impl Flags {
             entrypoint,
             command,
             env: self.environment(image)?,
-            directory: self.directory(image),
+            directory: self.directory(image)?,
             user: self.user.clone().unwrap_or_else(|| image.user.clone()),
             groups: self.group_add.clone(),
             hostname: self.hostname.clone(),
@@ -180,11 +180,14 @@ impl Flags {
         Ok(labels)
     }
 
-    fn directory(&self, image: &Execution) -> PathBuf {
-        let own = PathBuf::from("/").join(&image.working_dir);
+    fn directory(&self, image: &Execution) -> Result<PathBuf> {
         match &self.workdir {
-            Some(dir) => own.join(dir),
-            None => own,
+            None => Ok(PathBuf::from("/").join(&image.working_dir)),
+            Some(dir) if dir.is_absolute() => Ok(dir.clone()),
+            Some(dir) => Err(Failure::new(format!(
+                "the working directory '{}' is invalid, it needs to be an absolute path",
+                dir.display()
+            ))),
         }
     }
 

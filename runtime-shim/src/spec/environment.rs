@@ -5,12 +5,18 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::bundle;
-use crate::failure::{Context, Failure, Result};
+use crate::failure::{Context, Failure, OURS, Result};
 
 /// Adds variables of files, and then others: `NAME=value`, or a name alone for
 /// the caller's own.
 pub fn add(env: &mut Vec<String>, files: &[PathBuf], more: &[String]) -> Result<()> {
     let lines = files.iter().map(|path| lines(path)).collect::<Result<Vec<_>>>()?;
+    for name in lines.iter().flatten().filter_map(|pair| pair.split('=').next()) {
+        if name.contains(char::is_whitespace) {
+            let why = format!("poorly formatted environment: variable '{name}' contains whitespaces");
+            return Err(Failure::as_docker(why).code(OURS));
+        }
+    }
     for pair in lines.iter().flatten().chain(more) {
         let name = pair.split('=').next().unwrap_or_default();
         if name.is_empty() || pair.contains('\0') {

@@ -191,6 +191,25 @@ fn streams_are_the_callers_where_they_are_asked_for() {
 }
 
 #[test]
+fn values_that_are_wrong_are_refused_in_dockers_words() {
+    let Some(world) = World::new("run-wrong") else { return };
+    let file = world.write("env", "GOOD=1\n  NAME WITH=2\n");
+    for (options, why) in [
+        (["--env-file", file.to_str().unwrap()], "variable 'NAME WITH' contains whitespaces"),
+        (
+            ["--workdir", "relative"],
+            "the working directory 'relative' is invalid, it needs to be an absolute path",
+        ),
+    ] {
+        let output = world.run(&[&options[..], &["box", "true"]].concat());
+        assert_eq!(output.status.code(), Some(125), "{options:?}");
+        assert!(stderr(&output).contains(why), "{}", stderr(&output));
+    }
+    assert!(world.fails(&["ps", "--filter", "status=asleep"]).contains("Invalid filter 'status=asleep'"));
+    assert_eq!(world.says(&["ps", "-q", "--filter", "status=dead"]), "");
+}
+
+#[test]
 fn an_init_tells_nothing_of_its_caller() {
     let Some(world) = World::new("run-init") else { return };
     let look = "cat /proc/1/environ; echo; cat /proc/1/cmdline";

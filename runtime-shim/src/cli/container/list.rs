@@ -245,6 +245,10 @@ impl Filters {
                 Some(("health", value)) if !["starting", "healthy", "unhealthy", "none"].contains(&value) => {
                     return Err(Failure::as_docker(format!("Unrecognised filter value for health: {value}")));
                 }
+                Some(("status", value)) if !Status::WORDS.contains(&value) => {
+                    return Err(Failure::as_docker(format!("Invalid filter '{filter}'"))
+                        .hint(format!("a status is one of {}", Status::WORDS.join(", "))));
+                }
                 Some((key, value)) if known.contains(&key) => {
                     found.wanted.push((key.to_owned(), value.to_owned()));
                 }
