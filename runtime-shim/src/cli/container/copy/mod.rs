@@ -74,7 +74,7 @@ impl Copy {
             ((Some(text), path), (None, to)) => {
                 let (container, record) = find::container(store, text)?;
                 self.to_host(
-                    &From { container: &container, record: &record, text, name: Name::in_container(path) },
+                    &Origin { container: &container, record: &record, text, name: Name::in_container(path) },
                     to,
                 )
             }
@@ -97,7 +97,7 @@ impl Copy {
         }
     }
 
-    fn to_host(&self, from: &From<'_>, to: &str) -> Result<u8> {
+    fn to_host(&self, from: &Origin<'_>, to: &str) -> Result<u8> {
         if to == "-" {
             if std::io::stdout().is_terminal() {
                 return Err(Failure::failed("cowardly refusing to copy to a terminal")
@@ -140,12 +140,12 @@ impl Copy {
     /// container sees: with many small files that takes a fraction of the time.
     fn pack<'c, 'n, W: Write>(
         &self,
-        from: &'c From<'_>,
+        from: &'c Origin<'_>,
         owners: impl Fn(&Maps) -> Owners,
         kept: &[BorrowedFd<'_>],
         to: &Stream<impl Fn(bool) -> Result<&'n [u8]>, impl Fn() -> Result<W>>,
     ) -> Result<Reaching<'c>> {
-        let From { container, record, name, .. } = from;
+        let Origin { container, record, name, .. } = from;
         let is_union = record.state.status.is_up() && record.config.driver == Driver::Fuse;
         if is_union && reach::is_bare(container, record, &name.path)? {
             return reach::read(container, record, kept, |union| {
@@ -228,14 +228,14 @@ impl Copy {
 }
 
 /// Where in a container something comes from.
-struct From<'a> {
+struct Origin<'a> {
     text: &'a str,
     container: &'a Container,
     record: &'a Record,
     name: Name,
 }
 
-impl From<'_> {
+impl Origin<'_> {
     fn missing(&self) -> Failure {
         Failure::as_docker(format!(
             "Could not find the file {} in container {}",
