@@ -235,6 +235,14 @@ pub fn endpoints(networks: &Networks, container: &str) -> Result<Vec<Endpoint>> 
     Ok(found)
 }
 
+/// Calls a container by another name on all its networks: its neighbours find it by that.
+pub fn rename(networks: &Networks, container: &str, name: &str) -> Result<()> {
+    for endpoint in endpoints(networks, container)? {
+        lease::rename(&networks.lock(&endpoint.network)?, container, name)?;
+    }
+    Ok(())
+}
+
 /// One network of a request.
 struct Place<'a> {
     network: Network,

@@ -189,6 +189,14 @@ pub fn grant(on: &Locked, wish: &Wish, holder: &Holder, interface: &str, ports: 
     Ok(lease)
 }
 
+/// Calls a container by another name, if it is there.
+pub fn rename(on: &Locked, container: &str, name: &str) -> Result<()> {
+    match of(&on.dir, container)? {
+        Some(lease) => write(on, &Lease { name: name.to_owned(), ..lease }),
+        None => Ok(()),
+    }
+}
+
 /// Forgets what a container had; that it had nothing is fine.
 pub fn forget(on: &Locked, container: &str) -> Result<()> {
     let file = dir(&on.dir).join(container);

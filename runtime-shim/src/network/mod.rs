@@ -63,7 +63,7 @@ mod store;
 mod subnet;
 
 pub use attach::{
-    Endpoint, Namespace, Request, attach, connect, detach, disconnect, endpoints, reserve, sweep,
+    Endpoint, Namespace, Request, attach, connect, detach, disconnect, endpoints, rename, reserve, sweep,
 };
 pub use definition::{DEFAULT, Network, New, Pool};
 pub use elements::Settling;

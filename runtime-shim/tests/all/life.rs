@@ -254,3 +254,18 @@ fn who_starts_a_container_is_let_go_by_all_that_serves_it() {
     assert!(began.elapsed().as_secs() < 50, "not as long as it runs");
     assert_eq!(world.field("one", "{{.State.Status}}"), "running");
 }
+
+#[test]
+fn neighbours_find_a_container_by_its_new_name() {
+    let Some(world) = World::new("life-rename") else { return };
+    world.says(&["network", "create", "net"]);
+    for name in ["one", "two"] {
+        world.says(&["run", "-d", "--name", name, "--network", "net", "box", "sleep", "60"]);
+    }
+    let asked = |name: &str| world.output(&["exec", "two", "nslookup", name, "127.0.0.11"]).status.success();
+    assert!(asked("one"));
+    world.says(&["rename", "one", "new"]);
+    assert!(asked("new") && !asked("one"));
+    let names = world.says(&["network", "inspect", "-f", "{{range .Containers}}{{.Name}} {{end}}", "net"]);
+    assert!(names.contains("new ") && !names.contains("one "), "{names}");
+}

@@ -7,6 +7,7 @@ use super::find;
 use crate::container::Containers;
 use crate::events;
 use crate::failure::{Failure, Result};
+use crate::network::{self, Networks};
 
 /// Give a container another name
 #[derive(Args)]
@@ -32,6 +33,7 @@ impl Rename {
         }
         containers.take_name(&self.name, container.id())?;
         let record = locked.update(|record| record.name.clone_from(&self.name))?;
+        network::rename(&Networks::open(store.root())?, container.id(), &self.name)?;
         containers.give_name_up(&old, container.id())?;
         events::of_container(store.root(), &record, "rename", &[("oldName", &format!("/{old}"))]);
         Ok(0)
