@@ -4,7 +4,8 @@ use clap::Args;
 use layerstore::document::Execution;
 
 use crate::container::{Config, Mode};
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, OURS, Result, say};
+use crate::network::DEFAULT;
 
 /// Flags of `run` and `create` about the network.
 #[derive(Args)]
@@ -91,19 +92,41 @@ impl Flags {
         config.dns_search.clone_from(&self.dns_search);
         config.dns_options.clone_from(&self.dns_option);
         config.hosts.clone_from(&self.add_host);
-        let is_another_s = matches!(config.network, Mode::Container(_));
-        let conflict = |what| {
-            Err(Failure::as_docker(format!(
-                "conflicting options: {what} and the container type network mode"
-            ))
-            .code(crate::failure::OURS))
-        };
-        match is_another_s {
-            true if !self.publish.is_empty() || self.publish_all => conflict("port publishing"),
+        self.agree(config)
+    }
+
+    /// Refuses what would be left out, and says what is.
+    fn agree(&self, config: &Config) -> Result<()> {
+        let refuse = |words: &str| Err(Failure::as_docker(words).code(OURS));
+        let conflict =
+            |what| refuse(&format!("conflicting options: {what} and the container type network mode"));
+        let is_published = !self.publish.is_empty() || self.publish_all;
+        if config.hostname.is_some() && config.uts == Mode::Host {
+            return refuse("conflicting options: hostname and the UTS mode");
+        }
+        match matches!(config.network, Mode::Container(_)) {
+            true if is_published => conflict("port publishing"),
             true if !self.add_host.is_empty() => conflict("custom host-to-IP mapping"),
             true if !self.dns.is_empty() => conflict("dns"),
             true if config.hostname.is_some() => conflict("hostname"),
-            _ => Ok(()),
+            _ if matches!(&config.network, Mode::Named(name) if name != DEFAULT) => Ok(()),
+            _ if self.ip.is_some() || self.ip6.is_some() => {
+                refuse("user specified IP address is supported on user defined networks only")
+            }
+            _ if !self.network_alias.is_empty() => {
+                refuse("network-scoped alias is supported only for containers in user defined networks")
+            }
+            _ => {
+                let mode = match config.network {
+                    Mode::Host => "host",
+                    Mode::None => "none",
+                    _ => return Ok(()),
+                };
+                if is_published {
+                    say(&format!("WARNING: Published ports are discarded when using {mode} network mode"));
+                }
+                Ok(())
+            }
         }
     }
 }

@@ -195,16 +195,29 @@ fn values_that_are_wrong_are_refused_in_dockers_words() {
     let Some(world) = World::new("run-wrong") else { return };
     let file = world.write("env", "GOOD=1\n  NAME WITH=2\n");
     for (options, why) in [
-        (["--env-file", file.to_str().unwrap()], "variable 'NAME WITH' contains whitespaces"),
+        (&["--env-file", file.to_str().unwrap()][..], "variable 'NAME WITH' contains whitespaces"),
         (
-            ["--workdir", "relative"],
+            &["--workdir", "relative"],
             "the working directory 'relative' is invalid, it needs to be an absolute path",
         ),
+        (&["--uts", "host", "-h", "name"], "conflicting options: hostname and the UTS mode"),
+        (
+            &["--network-alias", "name"],
+            "network-scoped alias is supported only for containers in user defined",
+        ),
+        (&["--network", "bridge", "--network-alias", "name"], "network-scoped alias is supported only for"),
+        (
+            &["--network", "host", "--ip", "10.0.0.9"],
+            "user specified IP address is supported on user defined",
+        ),
     ] {
-        let output = world.run(&[&options[..], &["box", "true"]].concat());
+        let output = world.run(&[options, &["box", "true"]].concat());
         assert_eq!(output.status.code(), Some(125), "{options:?}");
         assert!(stderr(&output).contains(why), "{}", stderr(&output));
     }
+    let output = world.run(&["--network", "none", "-p", "80", "box", "true"]);
+    assert!(output.status.success());
+    assert_eq!(stderr(&output), "WARNING: Published ports are discarded when using none network mode\n");
     assert!(world.fails(&["ps", "--filter", "status=asleep"]).contains("Invalid filter 'status=asleep'"));
     assert_eq!(world.says(&["ps", "-q", "--filter", "status=dead"]), "");
 }
