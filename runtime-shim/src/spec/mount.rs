@@ -175,6 +175,41 @@ fn options(kind: &str, words: &[&str]) -> Vec<String> {
     found
 }
 
+/// A line of comma-separated values, as docker reads it: one in double quotes may have
+/// commas, and quotes by two of them. `None` where a quote is neither.
+fn fields(text: &str) -> Option<Vec<String>> {
+    let (mut fields, mut rest) = (Vec::new(), text);
+    loop {
+        let mut field = String::new();
+        match rest.strip_prefix('"') {
+            None => {
+                let (plain, after) = rest.split_at(rest.find(',').unwrap_or(rest.len()));
+                if plain.contains('"') {
+                    return None;
+                }
+                field.push_str(plain);
+                rest = after;
+            }
+            Some(mut quoted) => loop {
+                let (piece, after) = quoted.split_once('"')?;
+                field.push_str(piece);
+                rest = after;
+                match after.strip_prefix('"') {
+                    Some(more) => quoted = more,
+                    None => break,
+                }
+                field.push('"');
+            },
+        }
+        fields.push(field);
+        match rest.strip_prefix(',') {
+            Some(next) => rest = next,
+            None if rest.is_empty() => return Some(fields),
+            None => return None,
+        }
+    }
+}
+
 /// `type=…,source=…,target=…,…`.
 fn long(text: &str) -> Result<Wish> {
     let invalid = |why: &str| {
@@ -182,7 +217,8 @@ fn long(text: &str) -> Result<Wish> {
     };
     let (mut kind, mut source, mut target) = ("volume", "", None);
     let (mut words, mut data, mut fill): (Vec<&str>, Vec<String>, bool) = (Vec::new(), Vec::new(), true);
-    for field in text.split(',') {
+    let fields = fields(text).ok_or_else(|| invalid("a quote is out of place"))?;
+    for field in &fields {
         let (key, value) = field.split_once('=').unwrap_or((field, ""));
         let is_on = match value {
             "" | "true" | "1" => true,
@@ -317,9 +353,18 @@ mod tests {
         };
         assert_eq!(mount.options, ["noexec", "nodev", "nosuid", "size=1048576", "mode=1770"]);
         assert!(matches!(long("src=data,target=/d"), Ok(Wish::Volume { anonymous: false, .. })));
-        for bad in
-            ["type=bind,src=/nowhere/x,dst=/x", "type=bind,src=/etc", "type=odd,dst=/x", "what=1,dst=/x"]
-        {
+        let Ok(Wish::Mount(mount)) = long("type=tmpfs,\"dst=/with,a \"\"comma\"\"\",ro") else { panic!() };
+        assert_eq!(mount.destination, Path::new("/with,a \"comma\""));
+        assert_eq!(fields("a,\"b\",,\"\""), Some(["a", "b", "", ""].map(str::to_owned).to_vec()));
+        for bad in [
+            "type=bind,src=/nowhere/x,dst=/x",
+            "type=bind,src=/etc",
+            "type=odd,dst=/x",
+            "what=1,dst=/x",
+            "type=tmpfs,dst=/x\"y",
+            "type=tmpfs,\"dst=/x",
+            "type=tmpfs,\"dst=/x\"y",
+        ] {
             assert!(long(bad).is_err(), "{bad}");
         }
     }
