@@ -149,8 +149,21 @@ impl Store {
 
     fn lock_file(&self, name: &str) -> Result<File> {
         let path = self.root.join(name);
-        let file = File::options().read(true).append(true).create(true).open(&path);
+        let file = match File::options().read(true).append(true).create(true).open(&path) {
+            // Of a snapshot, say: by this way nobody changes it, and whoever looks at it
+            // does not wait for a lock that cannot be made.
+            Err(error) if error.kind() == std::io::ErrorKind::ReadOnlyFilesystem => {
+                File::open(&path).or_else(|_| File::open(self.root.join("version")))
+            }
+            file => file,
+        };
         file.context(|| format!("lock {}", path.display()))
+    }
+
+    /// Whether nothing can be written here.
+    pub(super) fn is_read_only(&self) -> Result<bool> {
+        let found = rustix::fs::statvfs(&self.root).context(|| format!("look at {}", self.root.display()))?;
+        Ok(found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
     }
 
     /// Whether a file is still what its name leads to.

@@ -324,7 +324,7 @@ impl Store {
             self.record(id)?;
             // Whoever removed the image while we waited has removed the lock too:
             // an image that came since has another one.
-            if self.is_at(&lock, &lock_name(id))? {
+            if self.is_at(&lock, &lock_name(id))? || self.is_read_only()? {
                 return Ok(InUse { _record: lock });
             }
         }

@@ -9,6 +9,7 @@ mod kills;
 mod made;
 mod platforms;
 mod races;
+mod readonly;
 // Of which the registry's own tests use more.
 #[allow(dead_code)]
 #[path = "../registry/scripted.rs"]
