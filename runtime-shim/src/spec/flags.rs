@@ -202,7 +202,7 @@ pub struct Flags {
     #[arg(long, value_enum, default_value_t = Pull::Missing, value_name = "WHEN")]
     pub pull: Pull,
 
-    /// Which of several platforms' images, where one is pulled
+    /// An image of this platform, pulled if that which is here is another's: os[/arch[/variant]]
     #[arg(long, value_name = "PLATFORM")]
     pub platform: Option<String>,
 

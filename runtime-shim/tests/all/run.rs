@@ -234,6 +234,33 @@ fn an_init_tells_nothing_of_its_caller() {
     assert_eq!(said.trim_matches(['\0', '\n']), "runion init", "and no variable");
 }
 
+/// What is here is of one platform: another one's is not taken for it, and its own is
+/// said where nobody asked.
+#[test]
+fn an_image_of_another_platform_is_told_from_ours() {
+    let Some(world) = World::new("run-platform") else { return };
+    world.says(&["create", "--name", "one", "box"]);
+    let file = world.path("rootfs.tar");
+    world.says(&["export", "-o", &file, "one"]);
+    world.says(&["import", "--platform", "linux/riscv64", &file, "other"]);
+    let made = world.output(&["create", "--network", "none", "other", "true"]);
+    let said = stderr(&made);
+    assert!(made.status.success(), "{said}");
+    assert!(
+        said.starts_with("WARNING: The requested image's platform (linux/riscv64) does not match"),
+        "{said}"
+    );
+    let asked =
+        world.output(&["create", "--platform", "linux/riscv64", "--network", "none", "other", "true"]);
+    assert_eq!((asked.status.success(), stderr(&asked)), (true, ""));
+    let refused = world.fails(&["create", "--pull", "never", "--platform", "linux/riscv64", "box", "true"]);
+    assert!(refused.contains("image with reference box was found but does not provide"), "{refused}");
+    // It is pulled, if it can be.
+    world.says(&["tag", "box", "127.0.0.1:1/box"]);
+    let pulled = world.fails(&["create", "--platform", "linux/riscv64", "127.0.0.1:1/box", "true"]);
+    assert!(pulled.contains("Unable to find image '127.0.0.1:1/box:latest' locally"), "{pulled}");
+}
+
 /// In a chroot to a mere directory nothing can be made private.
 #[test]
 fn a_root_that_cannot_be_left_is_named_with_a_remedy() {

@@ -10,10 +10,10 @@ use layerstore::reference::Reference;
 use layerstore::store::{Image, Store};
 use layerstore::transfer;
 
-use crate::cli::image::{find, remote};
+use crate::cli::image::{find, platform, remote};
 use crate::container::{Config, Container, Containers, ImageRef, Record, Wish};
 use crate::events;
-use crate::failure::{Context, Failure, OURS, Result};
+use crate::failure::{Context, Failure, OURS, Result, say};
 use crate::output::progress::{Direction, Progress};
 use crate::output::time;
 use crate::random;
@@ -63,7 +63,18 @@ impl Words {
         // Nobody removes it before there is a container to keep it.
         let _held = image.as_ref().map(|image| store.hold(image.id())).transpose()?;
         let execution = match &image {
-            Some(image) => store.config(&image.record)?.config,
+            Some(image) => {
+                let config = store.config(&image.record)?;
+                let host = Platform::host();
+                if self.flags.platform.is_none() && !config.fits(&host) {
+                    say(&format!(
+                        "WARNING: The requested image's platform ({}) does not match the detected host platform \
+                         ({host}) and no specific platform was requested",
+                        config.platform()
+                    ));
+                }
+                config.config
+            }
             None => Execution::default(),
         };
         let mut config = self.flags.config(&execution, command, &find, &self.lent(&containers)?)?;
@@ -111,15 +122,21 @@ impl Words {
     }
 
     fn image(&self, store: &Store, text: &str) -> Result<Image> {
-        let here = find::present_or_builtin(store, text)?;
+        let wanted = platform::wanted(self.flags.platform.as_deref())?;
+        let here = find::present_or_builtin(store, text)?.map(|image| {
+            let fits = wanted.as_ref().map_or(Ok(()), |wanted| platform::check(store, &image, text, wanted));
+            fits.map(|()| image)
+        });
         match (here, self.flags.pull) {
-            (Some(image), Pull::Missing | Pull::Never) => return Ok(image),
+            (Some(Ok(image)), Pull::Missing | Pull::Never) => return Ok(image),
+            (Some(Err(another)), Pull::Never) => return Err(another),
             (None, Pull::Never) => return Err(find::no_such_image(text)),
-            (_, Pull::Always) | (None, Pull::Missing) => {}
+            // One of another platform is not the one that is missing.
+            (_, Pull::Always) | (Some(Err(_)) | None, Pull::Missing) => {}
         }
         let name = Reference::parse(text)?;
-        crate::failure::say(&format!("Unable to find image '{name}' locally"));
-        let platform = self.flags.platform.as_deref().map_or_else(|| Ok(Platform::host()), str::parse)?;
+        say(&format!("Unable to find image '{name}' locally"));
+        let platform = wanted.unwrap_or_else(Platform::host);
         let client = self.access.client(name.repository().registry())?;
         // What a command prints is its own: progress is told on a terminal alone.
         let look = if std::io::stdout().is_terminal() { remote::look(false) } else { remote::look(true) };

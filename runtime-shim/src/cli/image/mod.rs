@@ -14,7 +14,7 @@ mod import;
 pub mod inspect;
 mod list;
 mod load;
-mod platform;
+pub mod platform;
 pub mod prune;
 pub mod remote;
 mod remove;

@@ -18,16 +18,26 @@ pub struct OfPlatform {
 impl OfPlatform {
     /// Refuses an image that a user called `text`, if it runs elsewhere.
     pub fn check(&self, store: &Store, image: &Image, text: &str) -> Result<()> {
-        let Some(platform) = self.platform.as_deref().map(str::parse::<Platform>).transpose()? else {
-            return Ok(());
-        };
-        let config = store.config(&image.record)?;
-        if config.fits(&platform) {
-            return Ok(());
+        match wanted(self.platform.as_deref())? {
+            Some(platform) => check(store, image, text, &platform),
+            None => Ok(()),
         }
-        let message = format!(
-            "image with reference {text} was found but does not provide the specified platform ({platform})"
-        );
-        Err(Failure::as_docker(message).hint(format!("it is for {}", config.platform())))
     }
+}
+
+/// The platform that a user asks for, as it was typed.
+pub fn wanted(typed: Option<&str>) -> Result<Option<Platform>> {
+    Ok(typed.map(str::parse).transpose()?)
+}
+
+/// Refuses an image that a user called `text`, if it does not run on `platform`.
+pub fn check(store: &Store, image: &Image, text: &str, platform: &Platform) -> Result<()> {
+    let config = store.config(&image.record)?;
+    if config.fits(platform) {
+        return Ok(());
+    }
+    let message = format!(
+        "image with reference {text} was found but does not provide the specified platform ({platform})"
+    );
+    Err(Failure::as_docker(message).hint(format!("it is for {}", config.platform())))
 }
