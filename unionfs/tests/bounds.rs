@@ -11,7 +11,7 @@ use rustix::process::{Resource, Rlimit};
 use unionfs::Union;
 use unionfs::config::{Config, UpperDirs};
 use unionfs::inode::{NodeId, ROOT};
-use unionfs::ops::{Caller, Make, Names, OpenFor};
+use unionfs::ops::{Caller, Make, Names, OpenFor, SetId};
 
 #[allow(dead_code)] // Shared with the crate's own tests, which need more of it.
 #[path = "../src/sys/scratch.rs"]
@@ -159,4 +159,36 @@ fn descriptors_stay_well_below_the_limit() {
     assert!(files.len() + before > 256, "directories make room: {} files and {before}", files.len());
     files.into_iter().for_each(|file| union.release(file));
     rustix::process::setrlimit(Resource::Nofile, limit).unwrap();
+}
+
+/// Where opens are spared the kernel does not tell when what it created is closed.
+#[test]
+fn files_that_are_made_do_not_stay_open() {
+    const KEPT: usize = 16;
+    let _alone = ALONE.lock();
+    let scratch = Scratch::on("/dev/shm", "bounds");
+    let union = Union::open(layers(&scratch)).unwrap();
+    union.spare_opens(KEPT);
+    let dir = find(&union, ROOT, "dir0").unwrap();
+    let name = |file: usize| format!("0-{file}");
+    // Some of them over whiteouts, which is another way of making files.
+    (0..FILES).for_each(|file| {
+        union.unlink(Names { parent: dir, name: OsStr::new(&name(file)) }).unwrap();
+    });
+    let before = open();
+    let write = |node: NodeId, text: &[u8]| union.write(node, 0, text, SetId::Keep, CALLER).unwrap();
+    let made: Vec<_> = (0..10 * KEPT)
+        .map(|file| {
+            let (entry, _) = union.create(dir, OsStr::new(&name(file)), 0o644, CALLER).unwrap();
+            write(entry.id, b"first");
+            entry.id
+        })
+        .collect();
+    assert!(open() <= before + KEPT, "{} descriptors, {before} before", open());
+    for node in &made {
+        write(*node, b"later");
+        let mut read = [0; 8];
+        assert_eq!((union.read(*node, 0, &mut read).unwrap(), &read[..5]), (5, &b"later"[..]));
+    }
+    assert!(open() <= before + KEPT, "{} descriptors, {before} before", open());
 }

@@ -56,7 +56,7 @@ impl Union {
             // The name leads to the other node: the kernel looks again.
             return Err(Errno::STALE.into());
         }
-        let data = self.data_to_share(&inode, access, Count::OneMore)?;
+        let data = self.data_to_share(&inode, access, self.counted())?;
         if let OpenFor::Replacing(set_id) = purpose {
             let truncated = rustix::fs::ftruncate(&data.fd, 0).map_err(Into::into);
             if let Err(error) =
@@ -69,14 +69,26 @@ impl Union {
         self.opened(&inode, access)
     }
 
+    /// How an open counts: not at all where opens are spared, as the kernel does not
+    /// tell there when one ends.
+    fn counted(&self) -> Count {
+        if self.idle.is_kept() { Count::AsMany } else { Count::OneMore }
+    }
+
     /// Makes the descriptor of a file just made the one its opens share.
-    pub(super) fn share_new(&self, inode: &Inode, fd: OwnedFd) -> Result<()> {
+    pub(super) fn share_new(&self, inode: &Arc<Inode>, fd: OwnedFd) -> Result<()> {
+        let count = self.counted();
+        let one = u64::from(count == Count::OneMore);
         let mut state = file_of(inode)?.state.write();
         if let Some(open) = &mut state.open {
-            open.count += 1;
+            open.count += one;
         } else {
             let data = Arc::new(Data { fd, access: Access::Write, is_lowers: false });
-            state.open = Some(Open::new(1, data));
+            state.open = Some(Open::new(one, data));
+        }
+        drop(state);
+        if count == Count::AsMany {
+            self.idle.note(inode);
         }
         Ok(())
     }
