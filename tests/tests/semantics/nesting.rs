@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tests::mount::{Driver, Layers, Mount};
@@ -106,6 +106,12 @@ fn s106_what_never_ends_holds_up_nobody_else() {
     assert_eq!((names(&outer).len(), names(&outer.join("slow")).len()), (2, ENDLESS));
     let server = Pid::from_raw(inner.daemon() as i32).unwrap();
     kill_process(server, Signal::STOP).unwrap();
+    // Each of its threads stops by itself, and may serve one more before.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_stopped(inner.daemon()) {
+        assert!(Instant::now() < deadline, "the server does not stop");
+        std::thread::sleep(Duration::from_millis(1));
+    }
     let waiting: Vec<_> = (0..ENDLESS)
         .map(|number| {
             let path = outer.join(format!("slow/{number}/f"));
@@ -128,6 +134,14 @@ fn s106_what_never_ends_holds_up_nobody_else() {
     }
     mount.unmount().unwrap();
     inner.end();
+}
+
+/// Whether all threads of a process are stopped.
+fn is_stopped(process: u32) -> bool {
+    fs::read_dir(format!("/proc/{process}/task")).unwrap().all(|task| {
+        let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap_or_default();
+        status.contains("State:\tT")
+    })
 }
 
 /// What another client does meanwhile.
