@@ -10,14 +10,13 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
-use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tests::mount::{Driver, Layers, Mount};
 use tests::scratch::{Backing, Scratch};
 use tests::stage::put;
 use tests::tree::{Aspect, Tree};
 
-use crate::scene::{Plan, Scene, bytes, names, run, set_xattr, xattr};
+use crate::scene::{Plan, Scene, Stopped, bytes, names, run, set_xattr, xattr};
 
 /// Sets both times, to the nanosecond.
 pub fn set_times(path: &Path, seconds: i64) {
@@ -272,23 +271,6 @@ fn s26_two_racers_make_one_copy() {
             assert_eq!(fs::read(s.at(&number.to_string())).unwrap()[..2], *b"!!", "{number}");
         }
     });
-}
-
-/// A process that is stopped, until this is dropped.
-struct Stopped(Pid);
-
-impl Stopped {
-    fn new(process: u32) -> Stopped {
-        let process = Pid::from_raw(process as i32).unwrap();
-        kill_process(process, Signal::STOP).unwrap();
-        Stopped(process)
-    }
-}
-
-impl Drop for Stopped {
-    fn drop(&mut self) {
-        kill_process(self.0, Signal::CONT).unwrap();
-    }
 }
 
 /// Keeps the calling thread on a processor, the same for all who call this: a

@@ -3,14 +3,13 @@
 use std::fs;
 use std::path::Path;
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
 use tests::mount::{Driver, Layers, Mount};
 use tests::stage::put;
 use tests::tree::{Aspect, Tree};
 
-use crate::scene::{Plan, names, set_xattr, xattr};
+use crate::scene::{Plan, Stopped, names, set_xattr, xattr};
 
 #[test]
 fn s58_a_union_keeps_its_marks_in_another() {
@@ -104,14 +103,7 @@ fn s106_what_never_ends_holds_up_nobody_else() {
     let mount = Mount::new(Driver::under_test(), &layers, &outer).unwrap();
     // Nobody asks for these again; of what is in them nothing is known yet.
     assert_eq!((names(&outer).len(), names(&outer.join("slow")).len()), (2, ENDLESS));
-    let server = Pid::from_raw(inner.daemon() as i32).unwrap();
-    kill_process(server, Signal::STOP).unwrap();
-    // Each of its threads stops by itself, and may serve one more before.
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !is_stopped(inner.daemon()) {
-        assert!(Instant::now() < deadline, "the server does not stop");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    let stopped = Stopped::new(inner.daemon());
     let waiting: Vec<_> = (0..ENDLESS)
         .map(|number| {
             let path = outer.join(format!("slow/{number}/f"));
@@ -126,7 +118,7 @@ fn s106_what_never_ends_holds_up_nobody_else() {
     std::thread::spawn(move || done.send(use_it(&path)));
     let done = other.recv_timeout(Duration::from_secs(20));
     let still_waiting = waiting.iter().filter(|thread| !thread.is_finished()).count();
-    kill_process(server, Signal::CONT).unwrap();
+    drop(stopped);
     assert_eq!(done, Ok("quick".to_owned()), "the mount stands still");
     assert_eq!(still_waiting, ENDLESS);
     for thread in waiting {
@@ -134,14 +126,6 @@ fn s106_what_never_ends_holds_up_nobody_else() {
     }
     mount.unmount().unwrap();
     inner.end();
-}
-
-/// Whether all threads of a process are stopped.
-fn is_stopped(process: u32) -> bool {
-    fs::read_dir(format!("/proc/{process}/task")).unwrap().all(|task| {
-        let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap_or_default();
-        status.contains("State:\tT")
-    })
 }
 
 /// What another client does meanwhile.

@@ -4,7 +4,9 @@ use std::fmt::Debug;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tests::mount::{Driver, FEATURES, Layers, Mount};
 use tests::scratch::Backing;
 use tests::stage::Stage;
@@ -219,4 +221,31 @@ pub fn run(program: &str, arguments: &[&str]) -> (bool, String) {
     let output = std::process::Command::new(program).args(arguments).output().unwrap();
     let said = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+/// A process that is stopped, until this is dropped.
+pub struct Stopped(Pid);
+
+impl Stopped {
+    /// Each thread stops by itself, and a server's may serve one request more before:
+    /// all have when this returns.
+    pub fn new(process: u32) -> Stopped {
+        let stopped = Stopped(Pid::from_raw(process as i32).unwrap());
+        kill_process(stopped.0, Signal::STOP).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !fs::read_dir(format!("/proc/{process}/task")).unwrap().all(|task| {
+            let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap_or_default();
+            status.contains("State:\tT")
+        }) {
+            assert!(Instant::now() < deadline, "process {process} does not stop");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        stopped
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        kill_process(self.0, Signal::CONT).unwrap();
+    }
 }
