@@ -46,7 +46,7 @@ fn setting(seed: u64) -> Setting {
         Some("tmpfs") => Backing::Tmpfs,
         Some("ext4") => Backing::Ext4(64),
         Some(other) => panic!("DIFF_BACKING={other} is no backing"),
-        None if seed % 4 == 0 => Backing::Ext4(64),
+        None if seed.is_multiple_of(4) => Backing::Ext4(64),
         None => Backing::Tmpfs,
     };
     Setting {

@@ -48,7 +48,7 @@ impl Records {
             b"GNU.sparse.name" if value.contains(&0) => return Err("a sparse file's path with a NUL"),
             b"GNU.sparse.name" => self.name = Some(value.to_vec()),
             b"GNU.sparse.size" | b"GNU.sparse.realsize" => self.size = Some(number()?),
-            b"GNU.sparse.offset" if self.map.len() % 2 == 0 => self.map.push(number()?),
+            b"GNU.sparse.offset" if self.map.len().is_multiple_of(2) => self.map.push(number()?),
             b"GNU.sparse.numbytes" if self.map.len() % 2 == 1 => self.map.push(number()?),
             b"GNU.sparse.map" => {
                 let numbers = value.split(|&byte| byte == b',').filter(|_| !value.is_empty());

@@ -346,7 +346,7 @@ impl Table {
     /// Counts a node that was removed.
     fn freed(&self) -> Freed {
         let gone = self.gone.fetch_add(1, Ordering::Relaxed) + 1;
-        if gone % MANY != 0 || gone < self.count() {
+        if !gone.is_multiple_of(MANY) || gone < self.count() {
             return Freed::Little;
         }
         self.gone.store(0, Ordering::Relaxed);

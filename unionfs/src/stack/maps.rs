@@ -51,7 +51,7 @@ impl KeptNames {
         const ASKING: usize = 64;
         let asked = self.asked.fetch_add(1, Ordering::Relaxed);
         let paid = asked as usize * ASKING;
-        let is_due = asked.is_power_of_two() && asked.trailing_zeros() % 2 == 0;
+        let is_due = asked.is_power_of_two() && asked.trailing_zeros().is_multiple_of(2);
         match asked {
             0 => SMALL,
             _ if is_due && paid > SMALL => paid,

@@ -11,6 +11,7 @@ use layerstore::import::{Importing, import};
 use layerstore::reference::Reference;
 use layerstore::store::Store;
 
+use super::platform;
 use crate::failure::{Failure, Result};
 use crate::output::{self, time};
 
@@ -47,7 +48,7 @@ impl Import {
         if let Some(name) = name.as_ref().filter(|name| name.digest().is_some()) {
             return Err(Failure::failed(format!("{name} cannot be a name: it has a digest")));
         }
-        let platform = self.platform.as_deref().map(str::parse::<Platform>).transpose()?;
+        let platform = platform::wanted(self.platform.as_deref())?;
         let mut config = Execution::default();
         for change in &self.change {
             crate::change::apply(change, &mut config)?;

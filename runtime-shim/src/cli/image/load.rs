@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use layerstore::archive::{self, Loaded, Loading};
-use layerstore::document::Platform;
 use layerstore::error::Context;
 use layerstore::store::Store;
 
+use super::platform;
 use crate::failure::{Failure, Result};
 use crate::output;
 
@@ -32,7 +32,7 @@ pub struct Load {
 impl Load {
     /// Loads, and says what.
     pub fn run(self, store: &Store) -> Result<u8> {
-        let platform = self.platform.as_deref().map(str::parse::<Platform>).transpose()?;
+        let platform = platform::wanted(self.platform.as_deref())?;
         let how = Loading { platform };
         let loaded = match self.input.as_deref().filter(|path| *path != Path::new("-")) {
             Some(path) if path.is_dir() => archive::load_dir(store, path, &how)?,

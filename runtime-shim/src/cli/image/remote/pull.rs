@@ -7,6 +7,7 @@ use layerstore::store::Store;
 use layerstore::transfer::{self, Pulled};
 
 use super::{Access, USING_DEFAULT_TAG, default_tag, look};
+use crate::cli::image::platform;
 use crate::failure::{Failure, Result, say};
 use crate::output::{self, progress};
 
@@ -36,10 +37,7 @@ pub struct Pull {
 impl Pull {
     /// Pulls, and says what.
     pub fn run(self, store: &Store) -> Result<u8> {
-        let platform = match &self.platform {
-            Some(platform) => platform.parse()?,
-            None => Platform::host(),
-        };
+        let platform = platform::wanted(self.platform.as_deref())?.unwrap_or_else(Platform::host);
         let name = Reference::parse(&self.name)?;
         let client = self.access.client(name.repository().registry())?;
         if !self.all_tags {
